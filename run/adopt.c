@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * From native to managed: what is charged while the kernel serves first touches alone, and the takeover of all that is there when a charge is
- * refused (host_quire.c has the two phases).
+ * From native to managed: the charge for pages while the kernel alone serves first touches, and the
+ * adoption of all present pages when a charge is refused (host_quire.c describes the two phases).
  *
  * Lock: h_lock, as each function says.
  */
@@ -17,7 +17,7 @@
 #define ADOPT_PAGES 4096u
 static uint64_t present_map[ADOPT_PAGES / 64]; /* h_lock W, or h_brklock */
 
-/* Registers [base, end) and takes over the pages that are there. h_lock W, or h_brklock. */
+/* Registers [base, end) and adopts the pages present in it. h_lock W, or h_brklock. */
 enum vm_err host_adopt_range(struct host *h, uint64_t base, uint64_t end)
 {
 	int rc = linux_range_register(h->h_mach, as_hat(h->h_as), base, end - base);
@@ -85,7 +85,7 @@ enum vm_err host_adopt(struct host *h)
 	return VM_OK;
 }
 
-/* Of n pages that became read-write: how many are charged. Not managed; h_lock R. */
+/* How many of n pages that became read-write are charged. Not managed; h_lock R. */
 static uint64_t charge_native(struct host *h, uint64_t n)
 {
 	uint64_t got = family_charge(h->h_fam, n);
@@ -114,8 +114,9 @@ enum vm_err host_charge(struct host *h, uint64_t n)
 			got += charge_native(h, n - got);
 	}
 	if (got == n) {
+		/* without a service thread no other process asks for frames */
 		if (atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
-			(void)service_need(h); /* without the service thread no process asks */
+			(void)service_need(h);
 		host_publish(h);
 		return VM_OK;
 	}

@@ -3,15 +3,16 @@
  * Calls that advise about tracked memory, lock it, or ask for it: madvise, the mlock family,
  * mincore.
  *
- * Advice is of five kinds (table `advices`): about contents, which the core has; marks on the
- * mapping, which the kernel keeps in forks and core files; hints of which only the answer matters;
- * what makes the range the kernel's; and what a child gets. While a process is not managed the
- * kernel has the pages and takes all advice itself, but for the last two.
+ * Advice is of five kinds (table `advices`): advice about contents, which the core has; marks on
+ * the mapping, which the kernel obeys in forks and core files; hints of which only the result
+ * matters; advice that makes the range the kernel's; and advice about what a child inherits. While
+ * a process is not managed, the kernel has the pages and takes advice of all kinds but the last
+ * two.
  *
  * mlock: the core keeps the pages in memory, and the kernel marks the mapping, checks
- * RLIMIT_MEMLOCK and the privilege, and counts. It is asked to lock on fault, so that it touches no
- * page while h_lock is held. Memory without access cannot be made resident: the answer is ENOMEM,
- * as the kernel's, and the mark stays.
+ * RLIMIT_MEMLOCK and the privilege, and counts. The kernel locks on fault (MLOCK_ONFAULT), so that
+ * it touches no page while h_lock is held. Memory without access cannot be made resident: the
+ * result is ENOMEM, as in the kernel, and the mark stays.
  *
  * Locks: h_lock as reader.
  */
@@ -25,7 +26,7 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 
-/* What the headers of older distributions lack. */
+/* Advice that the headers of older distributions lack. */
 #define ADVICE_DONTNEED_LOCKED 24
 #define ADVICE_HWPOISON 100
 #define ADVICE_SOFT_OFFLINE 101
@@ -33,10 +34,10 @@
 #define ADVICE_GUARD_REMOVE 103
 
 enum how {
-	HOW_CONTENTS, /* the core does it: a_core */
+	HOW_CONTENTS, /* the core takes the advice a_core */
 	HOW_MARK,     /* the kernel marks the mapping; no page of it changes */
-	HOW_HINT,     /* nothing is done; the answer is what the kernel says of a page of ours */
-	HOW_DROP,     /* contents go, and the range becomes the kernel's */
+	HOW_HINT,     /* nothing is done; the result is the kernel's for a page of the runtime */
+	HOW_DROP,     /* the contents are dropped, and the range becomes the kernel's */
 	HOW_LEAVE,    /* the range becomes the kernel's with its contents */
 	HOW_CHILD,    /* MARK_NOFORK */
 };
@@ -46,28 +47,30 @@ static const struct advice_row {
 	enum how a_how;
 	enum advice a_core; /* HOW_CONTENTS */
 } advices[] = {
+	/* the pages may be dropped at any time: they are dropped now */
 	{ MADV_NORMAL, HOW_CONTENTS, ADV_NORMAL },
 	{ MADV_RANDOM, HOW_CONTENTS, ADV_RANDOM },
 	{ MADV_SEQUENTIAL, HOW_CONTENTS, ADV_SEQUENTIAL },
 	{ MADV_WILLNEED, HOW_CONTENTS, ADV_WILLNEED },
 	{ MADV_DONTNEED, HOW_CONTENTS, ADV_DONTNEED },
 	{ ADVICE_DONTNEED_LOCKED, HOW_CONTENTS, ADV_DONTNEED },
-	{ MADV_FREE, HOW_CONTENTS, ADV_DONTNEED }, /* may be dropped at any time: now */
+	{ MADV_FREE, HOW_CONTENTS, ADV_DONTNEED },
 	{ MADV_COLD, HOW_CONTENTS, ADV_PAGEOUT },
 	{ MADV_PAGEOUT, HOW_CONTENTS, ADV_PAGEOUT },
 	{ MADV_POPULATE_READ, HOW_CONTENTS, ADV_POPULATE_READ },
 	{ MADV_POPULATE_WRITE, HOW_CONTENTS, ADV_POPULATE_WRITE },
-	{ MADV_DONTDUMP, HOW_MARK, 0 }, /* frames and the store are in no core file at all */
+	{ MADV_DONTDUMP, HOW_MARK, 0 }, /* no core file has frames or the store */
+	/* no change: memory that is wiped at a fork is the kernel's */
 	{ MADV_DODUMP, HOW_MARK, 0 },
-	{ MADV_KEEPONFORK, HOW_MARK, 0 }, /* as it is: what is wiped is the kernel's */
-	{ MADV_REMOVE, HOW_MARK, 0 },     /* refused: only shared memory has pages to remove */
-	{ MADV_HUGEPAGE, HOW_HINT, 0 },   /* frames move alone */
+	{ MADV_KEEPONFORK, HOW_MARK, 0 },
+	{ MADV_REMOVE, HOW_MARK, 0 },   /* refused: only shared memory has pages to remove */
+	{ MADV_HUGEPAGE, HOW_HINT, 0 }, /* frames move alone */
 	{ MADV_NOHUGEPAGE, HOW_HINT, 0 },
 	{ MADV_COLLAPSE, HOW_HINT, 0 },
 	{ MADV_MERGEABLE, HOW_HINT, 0 }, /* merged pages could not move */
 	{ MADV_UNMERGEABLE, HOW_HINT, 0 },
 	{ ADVICE_GUARD_REMOVE, HOW_HINT,
-	    0 }, /* what is guarded is the kernel's: there is none here */
+	    0 }, /* guarded memory is the kernel's: tracked memory has no guards */
 	{ ADVICE_GUARD_INSTALL, HOW_DROP, 0 },
 	{ MADV_WIPEONFORK, HOW_LEAVE, 0 },
 	{ ADVICE_HWPOISON, HOW_LEAVE, 0 },
@@ -84,14 +87,14 @@ static const struct advice_row *find_advice(int advice)
 	return NULL;
 }
 
-#define KNOWN 128u /* advice below this is asked of the kernel once */
+#define KNOWN 128u /* for each advice below this number the kernel is asked once */
 
 /*
- * What the kernel answers to the advice about a page of ours. Not for advice that breaks hardware.
+ * The kernel's result of the advice for a page of the runtime. Not for advice that breaks hardware.
  */
 static long kernels_answer(int advice)
 {
-	static _Atomic short answer[KNOWN]; /* 1 - the answer; 0: not asked */
+	static _Atomic short answer[KNOWN]; /* 1 - the result; 0: the kernel was not asked yet */
 	unsigned i = (unsigned)advice;
 	long p, r;
 
@@ -115,8 +118,8 @@ static long advise_mapping(const struct piece *p, int advice)
 #define STEP (HOST_SHRINK * VM_PAGESIZE)
 
 /*
- * Advice by which pages leave or come, as many as the program likes: in steps, after each of which frames make room for what the pool
- * has taken. No fault follows that would do it (host_balance).
+ * Takes advice that moves any number of pages in or out, in steps. After each step frames are given
+ * up for the memory that the pool has taken, as no fault follows that would do so (host_balance).
  */
 enum vm_err host_page_in_steps(struct host *h, uint64_t base, uint64_t len, enum advice a)
 {
@@ -134,8 +137,8 @@ enum vm_err host_page_in_steps(struct host *h, uint64_t base, uint64_t len, enum
 }
 
 /*
- * DONTNEED of memory that mlock locked is refused; the other advice drops it. What comes back is
- * locked again.
+ * DONTNEED of memory that mlock locked is refused; the other advice drops it. A page touched later
+ * is locked again.
  */
 static long drop_contents(struct host *h, const struct piece *p, int advice)
 {
@@ -148,7 +151,7 @@ static long drop_contents(struct host *h, const struct piece *p, int advice)
 	if (locked)
 		(void)as_unlock(h->h_as, p->base, n);
 	r = host_errno(as_advise(h->h_as, p->base, n, ADV_DONTNEED));
-	/* what was closed before the process was managed is the kernel's until it is opened */
+	/* a range closed before the process was managed is the kernel's until it is opened */
 	if (r == 0 && p->prot == 0)
 		r = advise_mapping(p, advice);
 	if (locked)
@@ -204,13 +207,16 @@ static long answer_collapse(const struct piece *p)
 	return ((p->base + HUGE - 1) & ~(HUGE - 1)) + HUGE <= p->end ? 0 : -EINVAL;
 }
 
-/* One tracked piece gets advice. */
+/* Applies the advice to one tracked piece. */
 static long advise_piece(struct host *h, const struct piece *p, int advice)
 {
 	const struct advice_row *row = find_advice(advice);
 	long r;
 
-	/* newer than this table: if the kernel knows it, it shall have the range */
+	/*
+	 * the advice is newer than this table: if the kernel knows the advice, the range becomes
+	 * the kernel's
+	 */
 	if (row == NULL)
 		return (r = kernels_answer(advice)) != 0 ? r : leave_then_advise(h, p, advice);
 	bool kernels = p->closed || !h->h_managed || (p->prot != 0 && (p->prot & RW) != RW);
@@ -233,7 +239,7 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 	return 0;
 }
 
-/* A hole is an error, but only after the rest was done. */
+/* A hole is an error, which is returned after the rest of the range was done. */
 long call_madvise(struct host *h, long addr, long len, int advice)
 {
 	uint64_t a = (uint64_t)addr, end = a + vm_page_round((uint64_t)len);
@@ -248,7 +254,7 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 		if (p.base > a &&
 		    (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM &&
 		    advice != MADV_POPULATE_READ &&
-		    advice != MADV_POPULATE_WRITE) { /* these end at a hole */
+		    advice != MADV_POPULATE_WRITE) { /* these kinds of advice end at a hole */
 			hole = r;
 			r = 0;
 		}
@@ -259,7 +265,10 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 }
 
 /* ---- locks on memory ---- */
-/* Locks one piece in the core of a managed process, or marks it for the time when it is one. */
+/*
+ * Locks one piece in the core if the process is managed; else marks the piece, to be locked when
+ * the process becomes managed.
+ */
 static long lock_piece(struct host *h, const struct piece *p, long nr, long flags)
 {
 	uint64_t n = p->end - p->base;
@@ -282,7 +291,7 @@ static long lock_piece(struct host *h, const struct piece *p, long nr, long flag
 		return -ENOMEM;
 	}
 	(void)host_mark(
-	    h, MARK_LOCKED, p->base, p->end); /* without room: the kernel's lock alone */
+	    h, MARK_LOCKED, p->base, p->end); /* too few frames: only the kernel's lock is kept */
 	return open ? 0 : -ENOMEM;
 }
 
@@ -305,7 +314,7 @@ static long unlock_all(struct host *h)
 	return sys_call0(SYS_munlockall);
 }
 
-/* -EPERM: this process may lock nothing. */
+/* -EPERM: this process may not lock memory. */
 static long may_lock(void)
 {
 	static char page[VM_PAGESIZE] __attribute__((aligned(4096)));
@@ -316,7 +325,7 @@ static long may_lock(void)
 	return r == -EPERM ? r : 0;
 }
 
-/* Locks a piece part by part: MARK_LOCKING says which were not locked before. */
+/* Locks a piece part by part: MARK_LOCKING records the parts that were not locked before. */
 static long lock_parts(struct host *h, const struct piece *p, long flags)
 {
 	struct piece part = *p;
@@ -347,8 +356,9 @@ static void undo_locks(struct host *h)
 }
 
 /*
- * mlockall, of what is hosted. The kernel's own would lock the arena, full or not; what the kernel keeps for the program stays as
- * it is. If not everything can be locked, nothing is that was not before.
+ * mlockall for tracked memory. The kernel's mlockall would lock the whole arena; memory that the
+ * kernel keeps for the program stays as it is. If not all tracked memory can be locked, only memory
+ * that was locked before stays locked.
  */
 static long lock_everything(struct host *h, long flags)
 {
@@ -412,8 +422,8 @@ long call_mlock(struct host *h, long nr, long addr, long len, long flags)
 
 /* ---- what is in memory ---- */
 /*
- * Corrects what the kernel said of n pages from addr: managed pages look absent to it while they
- * are in the arena.
+ * Corrects the kernel's result for n pages from addr: a managed page in the arena looks absent to
+ * the kernel.
  */
 long call_mincore(struct host *h, long addr, long n, uint8_t *vec)
 {

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Keeps the thread that faults a lot and the service thread on one CPU.
+ * Binds a thread that faults often to the CPU of the service thread.
  *
- * A fault is two wake-ups. To another CPU each costs an interrupt, 20 to 30 microseconds on virtual machines; on the same
- * CPU the two together cost about 3. The scheduler wakes on an idle CPU whenever there is one, so both threads are bound:
- * after STREAK faults in a row by one thread, until others have a fifth of the faults or no thread faults any more. Where
- * several threads fault in turn nothing is bound: each keeps its CPU busy, and they would lose their parallelism.
+ * A fault is two wake-ups. A wake-up on another CPU costs an interrupt, 20 to 30 microseconds on
+ * virtual machines; on the same CPU both wake-ups together cost about 3. The scheduler wakes on an
+ * idle CPU whenever there is one, so both threads are bound: from STREAK faults in a row by one
+ * thread until other threads cause a fifth of the faults or faults end. If several threads fault in
+ * turn, no thread is bound: each keeps its CPU busy, and binding would end their parallelism.
  *
- * The program's own view of its affinity stays what it set: the calls that ask and set it, exec and fork, which pass it on,
- * and the start of a thread, which inherits it, come by here. A program that sets it is left alone for good.
+ * The program always sees the affinity that it set: the calls that read and set the affinity, exec
+ * and fork, which pass it on, and the start of a thread, which inherits it, call this file. In a
+ * program that sets its affinity, no thread is bound any more.
  *
- * No lock: only the service thread binds and unbinds (or the thread that has stopped it). The program's threads only set the flag and free themselves; the
- * mask does not change while a thread is bound.
+ * No lock: only the service thread binds and unbinds (or the thread that has stopped it). The
+ * program's threads only set the flag and unbind themselves; the mask does not change while a
+ * thread is bound.
  */
 #include "run/affinity.h"
 
@@ -24,17 +27,20 @@
 #define MASK_BYTES 128u
 
 #define STREAK 32u /* faults in a row after which a thread is bound */
-#define OTHERS                                                                                     \
-	64u /* how far others may get: each of their faults counts 4, each of the bound thread's -1 */
+/*
+ * limit of a sum to which each fault of another thread adds 4 and each fault of the bound thread
+ * adds -1
+ */
+#define OTHERS 64u
 
-static _Atomic bool hands_off; /* the program cares about placement itself */
-static _Atomic bool ever;      /* some thread was bound once: the masks below mean something */
-static _Atomic int
-    bound; /* thread that is bound, 0: none. Service thread only, or the child of a fork */
-static int
-    candidate; /* service thread only, as the next two: the thread that faulted last, how often in a row */
+static _Atomic bool hands_off; /* the program sets affinities itself */
+static _Atomic bool ever;      /* a thread was bound once: the masks below are valid */
+/* thread that is bound, 0: none. Written by the service thread, or by the child of a fork */
+static _Atomic int bound;
+/* service thread only, as the next two: the thread that faulted last, and how often in a row */
+static int candidate;
 static unsigned streak, others;
-static unsigned long mask[MASK_BYTES / 8]; /* the program's own, while bound */
+static unsigned long mask[MASK_BYTES / 8]; /* the program's own affinity while a thread is bound */
 static unsigned long service[MASK_BYTES / 8];
 
 /* In the service thread. */
@@ -47,7 +53,7 @@ void affinity_release(void)
 	bound = 0;
 }
 
-/* In the service thread. Both go to its present CPU. */
+/* In the service thread. Binds both threads to the faulting thread's present CPU. */
 static void bind_threads(int tid)
 {
 	unsigned cpu = 0;
@@ -88,7 +94,10 @@ void affinity_follow(int tid)
 		bind_threads(tid);
 }
 
-/* In a new thread: what it inherited may be its maker's bond. */
+/*
+ * Called in a new thread: the affinity that it inherited may be the binding of the thread that made
+ * it.
+ */
 void affinity_thread(void)
 {
 	unsigned long own[MASK_BYTES / 8] = { 0 };
@@ -109,7 +118,10 @@ void affinity_forked(void)
 	candidate = 0;
 }
 
-/* No thread is served any more, and nothing is asked of the kernel. Instead of the service thread, which does nothing meanwhile. */
+/*
+ * Called when faults are no longer served; makes no system call. Runs in place of the service
+ * thread, which does nothing meanwhile.
+ */
 void affinity_leave(void)
 {
 	hands_off = true;

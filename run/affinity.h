@@ -3,13 +3,17 @@
 #ifndef QUIRE_RUN_AFFINITY_H
 #define QUIRE_RUN_AFFINITY_H
 
-void affinity_follow(
-    int tid); /* service thread, after a fault of thread tid: it follows a thread that faults several times in a row to that thread's CPUs */
+/*
+ * service thread, after a fault of thread tid: binds a thread that faults several times in a row,
+ * and the service thread, to one CPU
+ */
+void affinity_follow(int tid);
 void affinity_release(void); /* service thread: no thread has faulted for a while */
 void affinity_thread(void);  /* in a new thread of the program */
 void affinity_forked(void);  /* in the child */
 void affinity_leave(void);   /* no more service */
 void affinity_exec(void);    /* before exec */
-long affinity_get(int tid, unsigned long len, unsigned long *out); /* as the system calls */
+/* results as the system calls' */
+long affinity_get(int tid, unsigned long len, unsigned long *out);
 long affinity_set(int tid, unsigned long len, const unsigned long *in);
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * See args.h. Where some sandbox forbids the call, addresses are taken to be good, as there is
- * nothing else to ask.
+ * See args.h. If a sandbox forbids the call, every address counts as valid, as no other way to
+ * check exists.
  */
 #include "run/args.h"
 
@@ -44,7 +44,7 @@ bool args_write(void *to, const void *from, size_t n)
 	return copy_by_kernel(SYS_process_vm_writev, (void *)(uintptr_t)from, to, n);
 }
 
-/* Piece by piece: no piece crosses the end of a page, behind which there may be nothing. */
+/* Copies in pieces that do not cross the end of a page, as the next page may not exist. */
 long args_length(const char *s, size_t max)
 {
 	char piece[256];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Arguments of the program's system calls that are addresses. They may be bad: the kernel copies,
- * and answers instead of faulting. No lock may be held: the memory may be paged out.
+ * Arguments of the program's system calls that are addresses. An address may be invalid: the kernel
+ * copies, and returns an error instead of faulting. The caller holds no lock, as the memory may be
+ * paged out.
  */
 #ifndef QUIRE_RUN_ARGS_H
 #define QUIRE_RUN_ARGS_H
@@ -10,17 +11,17 @@
 #include <stddef.h>
 
 /*
- * From here on addresses are taken to be good: a filter of system calls may kill a process that asks the
- * kernel.
+ * From now on every address counts as valid: a filter of system calls could kill a process that
+ * asks the kernel.
  */
 void args_trust(void);
-/* n bytes at `from`, an address of the program's. False: not all of them can be read. */
+/* Copies n bytes from `from`, an address of the program. False: not all bytes can be read. */
 bool args_read(void *to, const void *from, size_t n);
 /* False: not all of the bytes can be written. */
 bool args_write(void *to, const void *from, size_t n);
 /*
- * Length of the string at s, not counting its end; at most max. -EFAULT: it leaves readable memory;
- * -E2BIG: longer.
+ * Length of the string at s without its end, at most max. -EFAULT: the string runs into unreadable
+ * memory; -E2BIG: the string is longer.
  */
 long args_length(const char *s, size_t max);
 #endif

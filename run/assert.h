@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What must hold in the runtime, above all which lock is held: checked unless NDEBUG is defined. */
+/* Assertions of the runtime, above all about held locks: checked unless NDEBUG is defined. */
 #ifndef QUIRE_RUN_ASSERT_H
 #define QUIRE_RUN_ASSERT_H
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the compiler and the codecs call by name, within the runtime.
+ * The functions that the compiler and the codecs call by name, within the runtime.
  *
- * The runtime binds to no symbol outside itself (tests/house/bare.sh). A preloaded library that called memcpy() would call the
- * program's, if that has one: a sanitizer's, which is not ready before its own constructor; one that counts, in memory that has left
- * the frames, called by the thread that would have to bring it back. So these functions are hidden, and the linker binds every
- * call to them, also those from the codecs' archives. A page is copied and cleared by one instruction, which the processors that
- * there are do at the width of a cache line.
+ * The runtime binds to no symbol outside itself (tests/house/bare.sh). A preloaded library that
+ * calls memcpy() calls the program's memcpy() if the program has one. A sanitizer's memcpy() does
+ * not work before the sanitizer's constructor. A memcpy() that counts its calls in paged-out memory
+ * would fault in the very thread that serves faults. So these functions are hidden, and the linker
+ * binds every call to them, calls from the codecs' archives, too. A page is copied or cleared by
+ * one instruction, which present processors execute a cache line at a time.
  *
- * malloc() and its like are named by functions of the codecs that the runtime never calls (it gives them their memory), and
- * answer that there is none.
+ * Functions of the codecs that the runtime never calls use malloc() and the like, so these exist
+ * and always return NULL: the runtime provides the codecs' memory.
  */
 #include <emmintrin.h>
 #include <stddef.h>
@@ -103,7 +104,7 @@ void *memmove(void *to, const void *from, size_t n)
 	const char *s = from;
 
 	if ((uintptr_t)d - (uintptr_t)s >=
-	    n) { /* forwards, nothing is written that is still to be read */
+	    n) { /* copying forwards overwrites no byte that is still to be read */
 		for (; n > 32; n -= 16, d += 16, s += 16)
 			store_vector(d, load_vector(s));
 	} else {
@@ -237,7 +238,7 @@ void free(void *p) { (void)p; }
 
 void __stack_chk_fail(void) { mach_panic("a codec has written beyond its stack"); }
 
-/* Weak in the codec: a program that has these functions would be called by the thread that packs. */
+/* Weak in the codec: the packing thread would call these functions of a program that has them. */
 unsigned long long ZSTD_trace_compress_begin(const void *ctx)
 {
 	(void)ctx;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A process's share of the family's budget: what it counts for the report, the frames it asks for and gives back, the pool's
- * growth. Called by the machine, the store and the engine (host_quire.c). Everything of the family is atomic: no lock.
+ * A process's share of the family's budget: its counters for the report, the frames it takes and
+ * gives back, the pool's growth. Called by the machine, the store and the engine (host_quire.c). No
+ * lock: all fields of the family are atomic.
  */
 #include "run/host_quire.h"
 
@@ -65,8 +66,11 @@ bool host_ask_others(struct host *h)
 	return victim != NULL;
 }
 
-#define ASK_EVERY                                                                                  \
-	64u /* a full family refuses at every fault: looking through all of it each time would cost more than it finds */
+/*
+ * a full family refuses at every fault: a search through all processes each time would cost more
+ * than it finds
+ */
+#define ASK_EVERY 64u
 
 static void ask_after_refusals(struct host *h)
 {
@@ -95,7 +99,10 @@ static uint64_t grant_least(struct host *h, uint64_t n)
 	return n;
 }
 
-/* Frames for the machine: from what is charged already, else from the family; never into the pool's share once managed. */
+/*
+ * Grants frames to the machine: from the credit charged already, else from the family's budget;
+ * never from the pool's share once the process is managed.
+ */
 pfn_t host_grant(void *arg, pfn_t n)
 {
 	struct host *h = arg;
@@ -131,7 +138,7 @@ bool host_promise(void *arg, uint64_t n, bool touched)
 
 	if (!promise_take(&f->fam_promise, host_shelf(h), n, touched)) {
 		if (!h->h_adopting) {
-			if (!touched) /* a touch may do with less: host_lost */
+			if (!touched) /* a touch may be refused: host_lost then sends SIGBUS */
 				atomic_fetch_add(&f->fam_refused, 1);
 			return false;
 		}
@@ -151,7 +158,7 @@ void host_unpromise(void *arg, uint64_t n)
 
 uint32_t host_ended(const struct host *h) { return atomic_load(&h->h_fam->fam_ended); }
 
-/* Has any entry but this process's a share? */
+/* Does any other process have a share? */
 static bool others_have_some(const struct host *h)
 {
 	for (unsigned i = 0; i < family_entries(h->h_fam); i++) {
@@ -201,7 +208,7 @@ int host_pool_charge(void *arg, long pages)
 	return family_pool_charge(((struct host *)arg)->h_fam, pages) == 0 ? 0 : -ENOSPC;
 }
 
-/* Frames against the pool. What the pool has grown is paid back, at most so many frames now. */
+/* Balances frames and pool: gives up frames for the growth of the pool, at most this many now. */
 void host_balance(struct host *h, uint64_t most)
 {
 	uint64_t over = family_frames_over(h->h_fam);
@@ -210,7 +217,10 @@ void host_balance(struct host *h, uint64_t most)
 	if (over == 0)
 		return;
 	uint64_t rest = atomic_load_explicit(&h->h_balance_rest, memory_order_relaxed);
-	/* What could go is pinned: looking through all of it at every fault would be most of the work. */
+	/*
+	 * The pages that could be evicted are pinned: a search through all of them at every fault
+	 * would be most of the work.
+	 */
 	if (rest > 0 && most != UINT64_MAX) {
 		atomic_store_explicit(&h->h_balance_rest, rest - 1, memory_order_relaxed);
 		return;

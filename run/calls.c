@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The table of calls. Each system call that changes memory, protection, locks on memory, or what a
- * child or a core file gets of it, stands here with what the runtime does. A call that is not here
- * touches memory only by reading and writing it, which faults as any access does, or does not touch
- * it at all.
+ * The table of calls. The table has each system call that changes mappings, protection, locks on
+ * memory, or what a child or a core file gets, together with the runtime's action. A call that is
+ * not in the table at most reads and writes memory, and such an access faults like any other.
  *
  * Three readers: sites.c patches the places of the C library that make a call marked SITE;
  * syscall() of intercept.c sends SITE and NUMBER the same way; intercept() there has one case for
- * each of them.
+ * each of these calls.
  *
  * Locks: none, everything is constant.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Every system call that can change what memory is, and what the runtime does with it: see calls.c.
+ * Every system call that can change mappings, and the runtime's action for it: see calls.c.
  */
 #ifndef QUIRE_RUN_CALLS_H
 #define QUIRE_RUN_CALLS_H
@@ -11,19 +11,23 @@
 
 enum call_way {
 	CALL_KERNEL, /* left to the kernel */
-	/* Ours when made through syscall(); the C library's own function is interposed, or it has none. */
+	/*
+	 * intercepted when made through syscall(); the C library's function is interposed, or the
+	 * library has none.
+	 */
 	CALL_NUMBER,
-	CALL_SITE, /* ours as well where the C library makes it (sites.c) */
+	CALL_SITE, /* also intercepted where the C library makes the call (sites.c) */
 };
 
 struct call {
 	uint16_t c_nr;
 	enum call_way c_way;
 	const char *c_name;
-	const char *c_why; /* what the runtime does, or why the kernel's own answer is right */
+	/* the runtime's action, or the reason why the kernel's own result is right */
+	const char *c_why;
 };
 
-/* Numbers that the headers of older distributions lack. */
+/* Call numbers that the headers of older distributions lack. */
 #define NR_process_madvise 440
 #define NR_process_mrelease 448
 #define NR_set_mempolicy_home_node 450
@@ -38,6 +42,6 @@ extern const size_t calls_n;
 bool calls_at_site(uint32_t nr);
 
 #define CALLS_WORDS 8u /* of 64 numbers */
-/* Sets the bit of each call that is ours when made through syscall(). */
+/* Sets the bit of each call that is intercepted when made through syscall(). */
 void calls_bits(uint64_t bits[CALLS_WORDS]);
 #endif

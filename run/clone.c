@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The arguments of a clone that copies the memory. It is made while the world stands still, and no fault is served then: whatever
- * the kernel reads or writes of the program's memory in the call must be in memory. So the arguments of clone3 are copied to the
- * stack, which is locked (fork.c), and the words to which the kernel writes numbers are named, to be locked as well. The word that
- * a child gets at its address (CLONE_CHILD_SETTID) is written in the child, where no memory is registered yet: a page that is out
- * would be a new one there.
+ * The arguments of a clone that copies the memory. The clone is made while the world stands still
+ * (h_lock W: no fault is served), so all memory of the program that the kernel reads or writes
+ * during the call must be resident. So the arguments of clone3 are copied to the stack, which is
+ * locked (fork.c), and the words to which the kernel writes process numbers are listed, to be
+ * locked as well. The kernel writes the word of CLONE_CHILD_SETTID in the child, where no memory is
+ * registered yet: a paged-out page would be replaced by a new page there.
  *
  * Locks: none is held here.
  */
@@ -25,7 +26,7 @@ static void add_word(struct fork_words *w, uint64_t at, uint64_t len)
 		w->range[w->n++] = (struct fork_range){ at, len };
 }
 
-/* What is behind the arguments that the kernel could know: zeroes, or the call is refused. */
+/* The bytes past the arguments known here must be zeroes; else the call is refused. */
 static long check_rest(const char *at, uint64_t n)
 {
 	while (n > 0) {
@@ -93,7 +94,10 @@ long clone_make(const struct clone_call *c)
 
 	if (c->c_nr == SYS_clone3)
 		return sys_call2(SYS_clone3, (long)&c->c_args, c->c_size);
-	/* a child with a stack of its own begins on a copy of this one; the stub changes over (make_stub) */
+	/*
+	 * a child with its own stack begins on a copy of this stack; the stub switches to the
+	 * child's stack (make_stub)
+	 */
 	if (c->c_nr == SYS_clone)
 		return sys_call5(SYS_clone, a[5], 0, a[3], a[2], a[1]);
 	return sys_call6(c->c_nr, a[5], a[4], a[3], a[2], a[1], a[0]);

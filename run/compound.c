@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Calls that are several calls of the engine, made on the program's own stack: process_madvise,
+ * Calls that are made of several calls of the engine, on the program's own stack: process_madvise,
  * pkey_mprotect, shmat with SHM_REMAP, prctl(PR_SET_MM), futexes whose word the kernel changes, and
- * unshare and setns, which want a process of one thread.
+ * unshare and setns, which need a single-threaded process.
  *
  * The service thread is a second thread that the program did not make. The kernel refuses some
- * calls to processes with several threads: for these the service thread steps aside if the program
- * has only the thread that calls. unshare and setns that change the namespace of process numbers do
- * not allow a new thread afterwards, so the part of such a call that wants one thread is made
- * alone, and the rest when the service thread is back.
+ * calls to processes with several threads: for these calls the service thread ends and is made
+ * again afterwards, if the calling thread is the program's only thread. unshare and setns that
+ * change the namespace of process numbers do not allow a new thread afterwards, so only the part of
+ * such a call that needs a single thread is made without the service thread; the rest is made after
+ * the service thread is back.
  *
  * Locks: none is held here.
  */
@@ -40,10 +41,13 @@
 #define PIECES 1024u              /* UIO_MAXIOV: the kernel takes no more */
 #define PIDFD_SELF_FIRST (-10001) /* PIDFD_SELF_THREAD_GROUP, PIDFD_SELF_THREAD */
 #define PIDFD_SELF_LAST (-10000)
-#define MADV_HWPOISON 100 /* these two must not be tried on memory of our own */
+#define MADV_HWPOISON 100 /* these two must not be tried on the runtime's memory */
 #define MADV_SOFT_OFFLINE 101
 
-/* The number after "Pid:" in what the kernel tells of a descriptor; 0: it is none of a process. */
+/*
+ * The number after "Pid:" in the kernel's description of a descriptor; 0: the descriptor is not a
+ * pidfd.
+ */
 static long pid_of(int fd)
 {
 	char path[40] = "/proc/self/fdinfo/", text[512], digits[12];
@@ -83,8 +87,8 @@ static bool names_self(int pidfd)
 }
 
 /*
- * What the kernel answers if the advice is for a page of ours: whether it knows it, and allows it
- * by this descriptor.
+ * The kernel's result of the advice for a page of the runtime: whether the kernel knows the advice
+ * and permits it by this descriptor.
  */
 static long try_advice(const long *a)
 {
@@ -109,7 +113,7 @@ long compound_process_madvise(const long *a)
 
 	if (n == 0 || n > PIECES || !names_self((int)a[5]))
 		return sys_call5(NR_process_madvise, a[5], a[4], a[3], a[2], a[1]);
-	for (size_t i = 0; i < n; i++) /* the kernel reads all of them before it does anything */
+	for (size_t i = 0; i < n; i++) /* the kernel reads all vectors before it acts */
 		if (!args_read(&v, list + i, sizeof v))
 			return -EFAULT;
 		else if ((long)v.iov_len < 0)
@@ -149,7 +153,7 @@ long compound_shmat(const long *a)
 		return sys_call3(SYS_shmat, a[5], a[4], flags);
 	if ((at & 4095) != 0 && (flags & SHM_RND) != 0)
 		at &= ~4095ull;
-	/* would it be attached? Only then what is there may go */
+	/* would the kernel attach it? Only then may the existing mappings be removed */
 	if ((at & 4095) != 0 || sys_call3(SYS_shmctl, a[5], IPC_STAT, (long)&ds) != 0)
 		return sys_call3(SYS_shmat, a[5], a[4], flags);
 	r = sys_call3(SYS_shmat, a[5], 0, flags & ~(SHM_REMAP | SHM_RND));
@@ -170,12 +174,12 @@ long compound_prctl_mm(const long *a)
 }
 
 /* ---- words of locks ---- */
-#define FUTEX_TRIES 64u /* the page may leave again before the kernel looks */
+#define FUTEX_TRIES 64u /* the page may be evicted again before the kernel reads it */
 
 /*
- * Where the kernel changes a futex's word by itself it asks for the page without leave to wait, and
- * is told at once that a page which is out cannot be had: EFAULT. A write that may wait brings the
- * page; where there is none to be brought, EFAULT is right.
+ * When the kernel changes a futex's word itself, it faults without waiting; for a paged-out page
+ * the result is EFAULT at once. A write that may wait brings the page in first; if no page can be
+ * brought in, EFAULT is right.
  */
 static bool bring_word(long at)
 {
@@ -197,13 +201,13 @@ long compound_futex(const long *a)
 
 /* ---- calls for a process of one thread ---- */
 #define ALONE_NOTHING                                                                              \
-	(CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) /* nothing is done to a process of one thread */
+	(CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) /* a single-threaded process needs no change */
 #define ALONE_SETNS (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x80
 #endif
 
-/* In another user namespace the process has no rights to what it could do before. */
+/* In another user namespace the process loses the rights that it had. */
 static long change_users(long nr, long a0, long a1)
 {
 	long r = host_alone(nr, a0, a1);
@@ -233,8 +237,8 @@ static long setns_one(long fd, long kinds, bool users)
 }
 
 /*
- * A descriptor of one namespace says of which kind; one of a process is used with the kinds that
- * are wanted.
+ * A descriptor of a namespace has one kind; a descriptor of a process is used with the kinds that
+ * the caller passes.
  */
 static long setns_split(long fd, long kinds)
 {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Changes of credentials. A process that gives up rights must not go on reading what processes with those rights store: once such
- * a call of the program has succeeded, and before it returns, the process moves to a store of its own (rights.c says when, store_move.c how).
+ * Changes of credentials. A process that gives up rights must no longer be able to read the pages
+ * that processes with those rights store. So after such a call has succeeded, and before it
+ * returns, the process moves to another store (when: rights.c; how: store_move.c).
  *
- * The functions below stand before the C library's of the same names and call those, which change all threads of the program. The
- * service thread, which the library does not know, is made anew and so gets the rights of the thread that makes it.
+ * The functions below interpose the C library's functions of the same names and call them; these
+ * change all threads of the program. The library does not know the service thread, so that thread
+ * is made anew and gets the rights of the thread that makes it.
  *
- * Left out: a change by a system call instruction of the program's own is not seen.
+ * Left out: a change by a system call instruction in the program's own code, which is not seen.
  *
  * Locks: none here.
  */
@@ -23,7 +25,8 @@
 
 void creds_changed(bool lost)
 {
-	if (!host_own_process()) /* the child of a vfork, on its parent's memory: it is about to execute a program */
+	/* the child of a vfork, in its parent's memory, is about to execute a program */
+	if (!host_own_process())
 		return;
 	struct rights now = rights_now();
 
@@ -33,7 +36,7 @@ void creds_changed(bool lost)
 	rights_keep(&now);
 }
 
-/* ---- before the C library's ---- */
+/* ---- functions that interpose the C library's ---- */
 #define EXPORT __attribute__((visibility("default")))
 #define NAMES(X)                                                                                   \
 	X(setuid)                                                                                  \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Calls that change what the program may do: see creds.c. */
+/* Calls that change the program's rights: see creds.c. */
 #ifndef QUIRE_RUN_CREDS_H
 #define QUIRE_RUN_CREDS_H
 
@@ -7,9 +7,16 @@
 
 #define NR_landlock_restrict_self 446
 
-bool creds_find(void); /* constructor: the C library's functions. False: it lacks one */
-/* A call may have changed them. lost: something has been lost in any case. Returns in another store if so. No lock held. */
+/* constructor: finds the C library's functions. False: the library lacks a function */
+bool creds_find(void);
+/*
+ * Called after a call that may have changed the rights; if rights are lost, the process has another
+ * store on return. lost: rights are lost in any case. No lock held.
+ */
 void creds_changed(bool lost);
-/* A call that may change them, made through syscall(). a: r9, r8, r10, rdx, rsi, rdi. */
+/*
+ * Makes a call that may change the rights and that came through syscall(). a: r9, r8, r10, rdx,
+ * rsi, rdi.
+ */
 long creds_call(long nr, const long *a);
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the files of the memory engine share: pieces.c, track.c, adopt.c, release.c (tracked ranges), protect.c, map.c,
- * mprotect.c, advise.c, remap.c (the calls), marks.c (what is remembered of ranges besides). Unless
- * said otherwise each function runs on a stack of ours with h_lock held as reader, and answers as
- * the system call would: the value, or a negative errno.
+ * What the files of the memory engine share: pieces.c, track.c, adopt.c, release.c (tracked
+ * ranges), protect.c, map.c, mprotect.c, advise.c, remap.c (the calls), marks.c (marks on ranges).
+ * Unless stated otherwise, each function runs on a stack of the runtime with h_lock held as reader,
+ * and returns what the system call would: the value, or a negative errno.
  */
 #ifndef QUIRE_RUN_ENGINE_H
 #define QUIRE_RUN_ENGINE_H
@@ -11,26 +11,29 @@
 #include "run/host_quire.h"
 
 long host_errno(enum vm_err);      /* 0 or -errno */
-unsigned host_core_prot(int prot); /* PROT_* of the kernel's headers as the core's */
+unsigned host_core_prot(int prot); /* converts PROT_* of the kernel's headers to the core's */
 
 /* ---- tracked ranges: track.c, adopt.c, release.c ---- */
-/* Registers [base, end) and takes over the pages that are there. h_lock W, or h_brklock. */
+/* Registers [base, end) and adopts the pages present in it. h_lock W, or h_brklock. */
 enum vm_err host_adopt_range(struct host *, uint64_t base, uint64_t end);
 /*
  * Charges n pages that became read-write, while not managed. On refusal the process becomes
- * managed. Lets h_lock go meanwhile.
+ * managed. May release and retake h_lock.
  */
 enum vm_err host_charge(struct host *, uint64_t n);
 void host_uncharge(struct host *, uint64_t n);
 /*
- * The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. Without
- * access it becomes CLOSED.
+ * Starts to track [base, base+len), which the kernel has mapped. On failure the caller unmaps the
+ * range. A range without access becomes CLOSED.
  */
 enum vm_err host_track(struct host *, uint64_t base, uint64_t len, int prot, unsigned sa_flags);
-/* What is CLOSED in the range gets a segment, still without access. VM_NOMEM: nothing changed. */
+/*
+ * Makes a segment, still without access, for each CLOSED part of the range. VM_NOMEM: nothing
+ * changed.
+ */
 enum vm_err host_track_closed(struct host *, uint64_t base, uint64_t end);
 /*
- * Forgets what is tracked in the range: contents are dropped, the kernel's mapping stays until the
+ * Stops tracking the range: its contents are dropped, and the kernel's mapping stays until the
  * caller changes it.
  */
 enum vm_err host_forget(struct host *, uint64_t base, uint64_t len);
@@ -41,20 +44,20 @@ enum vm_err host_release_range(struct host *, uint64_t base, uint64_t end);
 
 /* ---- marks: marks.c ---- */
 bool host_mark(struct host *, enum mark, uint64_t base, uint64_t end); /* false: no room */
-bool host_unmark(struct host *, enum mark, uint64_t base,
-    uint64_t end); /* false: no room, nothing changed; NOFORK: all gone */
+/* false: there was no room and no mark changed; of NOFORK, all marks were removed */
+bool host_unmark(struct host *, enum mark, uint64_t base, uint64_t end);
 bool host_has_marks(const struct host *, enum mark); /* anything is. A hint without h_marklock */
 bool host_marked(
     struct host *, enum mark, uint64_t base, uint64_t end); /* is a part of the range marked? */
-/* Is addr? *end becomes where that changes, if that is before *end. */
+/* Is addr marked? *end becomes the address where the answer changes, if that lies before *end. */
 bool host_marked_at(struct host *, enum mark, uint64_t addr, uint64_t *end);
-/* The first marked part of [addr, end). False: none of it is. */
+/* The first marked part of [addr, end). False: no part is marked. */
 bool host_next_marked(struct host *, enum mark, uint64_t addr, uint64_t end, struct range *);
 void host_nofork_to_kernel(struct host *, uint64_t base,
-    uint64_t end); /* the range is the kernel's from now on, and so is this */
+    uint64_t end); /* the range is the kernel's from now on, and so are its marks */
 
 /* ---- the calls ---- */
-/* One piece; nothing executable. h_protlock not held. */
+/* Changes the protection of one piece; prot is not executable. h_protlock not held. */
 long host_protect_piece(struct host *, struct piece *, int prot);
 long call_seal(struct host *, uint64_t addr, uint64_t len, long flags);
 long call_shmat(struct host *, long id, long addr, long flags, long size);
@@ -68,9 +71,15 @@ long call_mremap(struct host *, long old, long oldlen, long newlen, int flags, l
 long call_brk(struct host *, long addr);
 long call_mlock(struct host *, long nr, long addr, long len, long flags);
 long call_mincore(struct host *, long addr, long npages, uint8_t *vec);
-/* Locks a new mapping, if mlockall asked for that. -EAGAIN: it cannot be, and shall not stay. */
+/*
+ * Locks a new mapping if mlockall(MCL_FUTURE) is in force. -EAGAIN: the mapping cannot be locked;
+ * the caller removes it.
+ */
 long host_lock_new(struct host *, uint64_t base, uint64_t len);
-/* What mlock locked before it was the core's: before the process was managed (h_lock W), or the memory open. */
+/*
+ * Locks in the core the memory that mlock locked earlier: before the process was managed (h_lock
+ * W), or before the memory was opened.
+ */
 enum vm_err host_lock_marked(struct host *, uint64_t base, uint64_t end);
 long call_release(struct host *, uint64_t base, uint64_t len);
 /* Leaves a piece to the kernel as it is. 0 or -errno. */

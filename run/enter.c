@@ -2,10 +2,12 @@
 /*
  * From the program into the memory engine (host_quire.c): the functions of host.h.
  *
- * Every call runs on a stack of our own with all signals blocked: the program's stack may itself be managed memory, and
- * a fault on it while we hold the space's lock could not be served; a signal handler could do the same or jump away. So may be
- * the thread's block of static storage (stack.c). A fork returns to the program's stack with the world still standing: it locks these
- * pages in memory before.
+ * Every call runs on a stack of our own with all signals blocked: the program's stack may itself be
+ * managed memory, and a fault on the stack while the space's lock is held could not be served. A
+ * signal handler could cause such a fault, or jump away. The thread's block of static storage may
+ * be managed memory, too (stack.c). A fork returns to the program's stack while the world still
+ * stands still (h_lock W: no fault is served), so it locks the pages of this stack in memory
+ * before.
  *
  * Locks: none.
  */
@@ -23,7 +25,10 @@
 
 static long run_call(struct block *b) { return host_dispatch(b->b_op, b->b_arg); }
 
-/* long host_on_stack(struct block *, long (*)(struct block *), void *top): call fn(block) on the stack that ends at top. */
+/*
+ * long host_on_stack(struct block *, long (*)(struct block *), void *top): calls fn(block) on the
+ * stack that ends at top.
+ */
 __asm__(
     ".text\n.type host_on_stack,@function\nhost_on_stack:\n"
     "	push %rbp\n	mov %rsp,%rbp\n	mov %rdx,%rsp\n	call *%rsi\n	mov %rbp,%rsp\n	pop %rbp\n	ret\n"
@@ -167,7 +172,7 @@ long host_mlock(long nr, void *addr, size_t len, int flags)
 void host_take(void *addr, size_t len)
 {
 	(void)enter_engine(
-	    OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0); /* not refused to the program */
+	    OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0); /* the program is not refused the call */
 }
 
 long host_mlockall(int flags)
@@ -179,7 +184,10 @@ long host_mlockall(int flags)
 				 : enter_engine(OP_MLOCK, SYS_mlockall, flags, 0, 0, 0, 0);
 }
 
-/* The kernel's answer is corrected in a piece of memory of our own; the program's vector may be bad, or paged out. */
+/*
+ * The kernel's result is corrected in the runtime's memory; the program's vector may be invalid or
+ * paged out.
+ */
 long host_mincore(void *addr, size_t len, unsigned char *vec)
 {
 	size_t n = (len + 4095) / 4096;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * execve and execveat: the environment of a program to be. The family's two variables are put back
- * if the program left them out, so that what it executes is hosted as well.
+ * execve and execveat: the environment of the new program. The family's two variables are added if
+ * the caller left them out, so that the new program is hosted as well.
  *
- * The environment is the program's, and any pointer in it may be bad: everything is read by args.c,
- * and what cannot be read answers EFAULT as the kernel does. This works in a vfork child, on the
- * little stack that posix_spawn() gives it. A child of vfork leaves a large list in its parent:
- * no code is left in the child that could unmap it.
+ * The environment is the program's, and any pointer in it may be bad: args.c reads everything, and
+ * an unreadable pointer gives EFAULT, as in the kernel. This code works in a vfork child, on the
+ * small stack that posix_spawn() provides. A child of vfork leaves a large list in its parent: no
+ * code is left in the child that could unmap it.
  *
- * Locks: none. What is written in the constructor is constant afterwards.
+ * Locks: none. Variables written in the constructor are constant afterwards.
  */
 #include "run/exec.h"
 
@@ -36,13 +36,14 @@
 #define FAMILY "QUIRE_FAMILY="
 
 /*
- * const after the constructor. The family's variable stands without the PID after its last colon.
+ * const after the constructor. The family's variable is stored without the PID after its last
+ * colon.
  */
 static char *env_preload, env_family[MAXFAMILY];
-static char runtime_path[PATH_MAX]; /* the runtime's own, as LD_PRELOAD names it */
+static char runtime_path[PATH_MAX]; /* the runtime's own name in LD_PRELOAD */
 static bool hosted;
 
-/* Memory of our own. NULL: none. */
+/* Maps memory for the runtime. NULL: none. */
 static void *map_own(size_t n)
 {
 	long p = sys_call6(
@@ -95,8 +96,8 @@ void exec_hosted(void)
 
 /*
  * In another root directory (chroot) the runtime may not be found where it was. A program executed
- * there runs on the kernel's memory, and a line says so: the loader's own complaint is spared the
- * program.
+ * there runs on the kernel's memory, and one line on standard error says so. LD_PRELOAD then omits
+ * the runtime, so that the loader prints no error.
  */
 static bool runtime_there(void)
 {
@@ -130,7 +131,7 @@ static char *write_family(char *out)
 }
 
 /* ---- the program's list ---- */
-/* Does the program's string start so? 1, 0, -EFAULT. */
+/* Does the program's string start with that prefix? 1, 0, -EFAULT. */
 static long starts_with(const char *s, const char *with, size_t n)
 {
 	char head[16];
@@ -147,10 +148,10 @@ _Static_assert(sizeof FAMILY + HOST_FAMILY <= MAXFAMILY, "the variable fits");
 _Static_assert(sizeof FAMILY <= 16 && sizeof PRELOAD <= 16, "starts_with reads no more");
 
 struct env {
-	char *const *e_list; /* the program's; NULL: empty */
+	char *const *e_list; /* the program's list; NULL: empty */
 	size_t e_n;          /* entries of the list */
-	size_t e_room;       /* bytes for what becomes of its LD_PRELOAD, end included */
-	bool e_there;        /* the runtime is found in the root directory of the program to be */
+	size_t e_room;       /* bytes of the new LD_PRELOAD, end included */
+	bool e_there;        /* the runtime exists in the root directory of the new program */
 };
 
 /* Counts. 0, -EFAULT, -E2BIG. */
@@ -185,9 +186,9 @@ static long measure_env(struct env *e)
 enum joined { JOINED, JOIN_NONE };
 
 /*
- * What becomes of the program's LD_PRELOAD at s, in out, which has room for what measure_env()
- * found: ours stands before its own, unless its own names the runtime. JOIN_NONE: it names a
- * runtime that is not there, and is left out. -EFAULT.
+ * Writes the new LD_PRELOAD for the program's at s to out, which has room for the size that
+ * measure_env() found: the runtime stands first, unless the program's value names it. JOIN_NONE:
+ * the value names a runtime that does not exist, which is left out. -EFAULT.
  */
 static long join_preload(const struct env *e, char *out, const char *s)
 {
@@ -195,7 +196,7 @@ static long join_preload(const struct env *e, char *out, const char *s)
 	size_t ours = strlen(env_preload), head = sizeof PRELOAD - 1;
 
 	if (n < (long)head ||
-	    (size_t)n + ours + 2 > e->e_room) /* another thread changes it meanwhile */
+	    (size_t)n + ours + 2 > e->e_room) /* another thread changed the list meanwhile */
 		return -EFAULT;
 	if (!args_read(out, s, (size_t)n + 1))
 		return -EFAULT;
@@ -212,7 +213,9 @@ static long join_preload(const struct env *e, char *out, const char *s)
 	return JOINED;
 }
 
-/* Fills list, which has room for three more than the program's, and joined. 0 or -EFAULT. */
+/*
+ * Fills list, which has room for three more entries than the program's, and joined. 0 or -EFAULT.
+ */
 static long fill_env(const struct env *e, char **list, char *joined, char *family)
 {
 	bool have = false;

@@ -9,11 +9,12 @@
 
 /* Constructor time. preload: the value of LD_PRELOAD. False: no memory. */
 bool exec_prepare(const char *preload);
-void exec_hosted(void); /* after host_init: from here on programs get the family's variables */
+/* after host_init: from now on executed programs get the family's variables */
+void exec_hosted(void);
 
 /*
- * execve and execveat by number; a: r9, r8, r10, rdx, rsi, rdi as they came. Answers -errno, or not
- * at all.
+ * execve and execveat by number; a: r9, r8, r10, rdx, rsi, rdi as at the call. Returns -errno, or
+ * does not return.
  */
 long exec_call(long nr, const long *a);
 #endif

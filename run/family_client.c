@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The runtime's side of joining a family (family.h). Raw system calls only: in a forked child nothing of the C library may be used
- * before its own fork handlers ran, and errno's thread-local storage may not be ours.
+ * The runtime's side of joining a family (family.h). Raw system calls only: in a forked child no
+ * function of the C library may be called before the library's fork handlers ran, and errno's
+ * thread-local storage may be unusable.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,13 +20,13 @@
 #include "run/host_quire.h"
 #include "run/rights.h"
 
-#define SETTLE_TRIES                                                                               \
-	10u /* looks at whether the supervisor has answered, a tenth of a second each: it may have been stopped */
+/* waits for the supervisor's answer, a tenth of a second each: the supervisor may be stopped */
+#define SETTLE_TRIES 10u
 /* The descriptors of a welcome. */
 enum { FD_FAMILY, FD_STORE, FD_SWAP, FD_CONNECTION, FD_DEVICE, FDS };
 
 /* ---- the variable of the environment ---- */
-/* A number up to the next colon or the end; *s is after it. */
+/* Reads a number up to the next colon or the end; moves *s behind it. */
 static uint64_t parse_number(const char **s, unsigned base)
 {
 	uint64_t v = 0;
@@ -137,11 +138,15 @@ void family_mortal(struct host *h, bool mortal)
 		(void)sys_call3(SYS_fcntl, h->h_sock, F_SETSIG, SIGKILL);
 	}
 	(void)sys_call3(SYS_fcntl, h->h_sock, F_SETFL, mortal ? O_ASYNC : 0);
-	if (mortal && sys_call3(SYS_poll, (long)&p, 1, 0) > 0) /* the supervisor was gone already */
+	/* the supervisor had ended already */
+	if (mortal && sys_call3(SYS_poll, (long)&p, 1, 0) > 0)
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
 }
 
-/* Descriptors are made also where the program has used up its numbers. limit_restore() takes what the limit was. */
+/*
+ * Raises the limit of descriptors, so that descriptors can be made even if the program has used up
+ * its numbers; returns the former limit, for limit_restore().
+ */
 static struct rlimit limit_raise(void)
 {
 	struct rlimit was = { 0 }, most;
@@ -159,7 +164,7 @@ static void limit_restore(struct rlimit was)
 		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&was, 0);
 }
 
-/* A pair of connected sockets. */
+/* Makes a pair of connected sockets. */
 static long make_pair(int s[2])
 {
 	long r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
@@ -173,7 +178,7 @@ static long make_pair(int s[2])
 	return r;
 }
 
-/* Over the gate, with the supervisor's end of the connection. */
+/* Sends the greeting through the gate, with the supervisor's end of the connection. */
 static long greet_supervisor(struct host *h, struct family_hello *hello, int end)
 {
 	union {
@@ -193,12 +198,12 @@ static long greet_supervisor(struct host *h, struct family_hello *hello, int end
 	__builtin_memcpy(CMSG_DATA(c), &end, sizeof end);
 	while ((r = sys_call3(SYS_sendmsg, h->h_gate, (long)&m, MSG_NOSIGNAL)) == -EINTR ||
 	    r == -ETOOMANYREFS)
-		if (r == -ETOOMANYREFS) /* so many of this user are under way */
+		if (r == -ETOOMANYREFS) /* this user has too many descriptors in flight */
 			sys_pause();
 	return r < 0 ? r : 0;
 }
 
-/* The descriptors that came with the welcome; how many. */
+/* Takes the descriptors that came with the welcome; returns their number. */
 static int take_descriptors(struct msghdr *m, int fds[FDS])
 {
 	struct cmsghdr *c = CMSG_FIRSTHDR(m);
@@ -212,7 +217,10 @@ static int take_descriptors(struct msghdr *m, int fds[FDS])
 	return n;
 }
 
-/* The answer on sock, which is closed. 0 or -errno; fds: -1 for what did not come. */
+/*
+ * Receives the answer on sock and closes sock. 0 or -errno; fds: -1 for each descriptor that did
+ * not come.
+ */
 static long receive_welcome(int sock, struct family_welcome *w, int fds[FDS])
 {
 	union {
@@ -241,7 +249,7 @@ static long receive_welcome(int sock, struct family_welcome *w, int fds[FDS])
 		return w->fw_slot == -1 ? -EAGAIN : -ENOSPC;
 	if (w->fw_slot >= (int)FAMILY_PROCS || w->fw_nfds < FDS - 1 ||
 	    take_descriptors(&m, fds) != w->fw_nfds)
-		return -EMFILE; /* there was no number for one of them */
+		return -EMFILE; /* no number was free for a descriptor */
 	return 0;
 }
 
@@ -250,12 +258,12 @@ static void *map_shared(int fd, uint64_t size, long *r)
 	*r = sys_call6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (sys_failed(*r))
 		return NULL;
-	/* a core file of this process has what is in it of all the others, too */
+	/* a core file of this process would contain pages of all other processes, too */
 	(void)sys_call3(SYS_madvise, *r, (long)size, MADV_DONTDUMP);
 	return (void *)*r;
 }
 
-/* The store that a welcome brought. */
+/* Maps the store that a welcome brought. */
 static long take_store(struct host *h, const int fds[FDS], struct family_store *st)
 {
 	long r;
@@ -267,7 +275,7 @@ static long take_store(struct host *h, const int fds[FDS], struct family_store *
 	return 0;
 }
 
-/* The answer on sock, which is closed. The connection or -errno. */
+/* Receives the answer on sock and closes sock. Returns the connection or -errno. */
 static long take_welcome(struct host *h, int sock, struct family_store *st)
 {
 	int fds[FDS];
@@ -284,7 +292,7 @@ static long take_welcome(struct host *h, int sock, struct family_store *st)
 	return fds[FD_CONNECTION];
 }
 
-/* A pair of sockets of which the supervisor has the other end; the number of ours or -errno. */
+/* Makes a socket pair and sends one end to the supervisor; returns the other end or -errno. */
 static long open_pair(struct host *h, int slot, unsigned flags)
 {
 	struct family_hello hello = { .fh_magic = FAMILY_MAGIC,

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fork: the world stands still, the family is charged for the child's copy, and the child joins the family.
+ * Fork: the world stands still (h_lock W: no fault is served, no call of the engine is under way),
+ * the family is charged for the child's copy, and the child joins the family.
  *
- * Locks: h_lock as writer from host_fork_still() to host_fork_made() and host_fork_born(): no fault is being served, no call is
- * under way, so every lock inside h_lock is free in the child. h_lock itself is not: a thread that tries to enter as a reader
- * counts itself before it looks whether it may (machine/linux/locks.c), and the fork copies that count. The child has no such
- * thread, nor the service thread of its parent. So the child makes its locks and the service thread's state anew, before
- * anything else (make_locks_anew). What lies in shared memory is not copied: the store's lock names the thread that holds it.
+ * Locks: h_lock as writer from host_fork_still() to host_fork_made() and host_fork_born(): no fault
+ * is being served, no call is under way, so every lock inside h_lock is free in the child. h_lock
+ * itself is not free: a thread that tries to enter as a reader counts itself before it checks
+ * whether it may (machine/linux/locks.c), and the fork copies that count. The child has no such
+ * thread, nor the service thread of its parent. So the child first initialises its locks and the
+ * service thread's state again (make_locks_anew). Shared memory is not copied: the store's lock
+ * names the process that holds it.
  */
 #include "run/host_quire.h"
 
@@ -24,14 +27,16 @@
 #include "store/pool_vnode.h"
 
 /*
- * The child gets a copy of everything, its frames too (the kernel shares them until written), so it must be charged for as
- * many frames as the parent holds: the parent gives up frames until both fit. Signals stay blocked from prepare to the end in
- * both processes; the stub runs nothing of the program in between.
+ * The child gets a copy of everything, the parent's frames included (the kernel shares them
+ * copy-on-write), so the child must be charged for as many frames as the parent holds. The parent
+ * gives up frames until both charges fit. Signals stay blocked from prepare to the end in both
+ * processes; the stub runs no code of the program in between.
  */
 /*
- * What the forking thread touches while the world stands still: its stack around the call, below and above, and its block of
- * storage from the thread pointer on. A thread that is not the first has both in managed memory. What the kernel touches in the
- * call is named by the caller (clone.c).
+ * The memory that the forking thread touches while the world stands still: its stack around the
+ * call, below and above, and its block of storage from the thread pointer on. Of every thread but
+ * the first, both are in managed memory. The caller names the memory that the kernel touches in the
+ * call (clone.c).
  */
 #define STACK_BELOW 8192u
 #define STACK_ABOVE 16384u
@@ -51,8 +56,9 @@ static struct {
 } forking; /* h_lock W */
 
 /*
- * h_lock R. What cannot be locked is not there or not ours. False: there is no memory to lock it in. Then the world must not stand still:
- * the page may leave, and the forking thread would wait for it while it keeps the service thread out.
+ * h_lock R. Memory that cannot be locked does not exist or is not tracked. False: there are no
+ * frames for locked pages. Then the world must not stand still: the page may be evicted, and the
+ * forking thread would wait for the page while it keeps the service thread from serving.
  */
 static bool pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
 {
@@ -77,7 +83,7 @@ static bool pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t en
 	return true;
 }
 
-/* All that the forking thread and the kernel touch. h_lock R. */
+/* Locks all memory that the forking thread and the kernel touch. h_lock R. */
 static bool pin_all(
     struct host *h, struct pins *pins, uint64_t sp, uint64_t tp, const struct fork_words *words)
 {
@@ -98,8 +104,9 @@ static void unpin_ranges(struct host *h, struct pins *pins)
 }
 
 /*
- * With h_lock W. 0: so it stays; below 0: it failed; 1: once more, the process is managed now. -EBUSY, if it may wait: not everything
- * is had while the kernel serves the process, and what processes had that have ended may come back.
+ * Called with h_lock W. 0: the child is charged for; 1: the process has just become managed, try
+ * again; below 0: failed. -EBUSY, if the caller may wait: not all frames can be had while the
+ * kernel serves the process, but frames of ended processes may still be taken back.
  */
 static long try_still(struct host *h, bool may_wait)
 {
@@ -142,7 +149,10 @@ static long try_still(struct host *h, bool may_wait)
 		family_uncharge(h->h_fam, got - need);
 		got = need;
 	}
-	/* Pages that cannot be given up (kernel tables) may leave it short: charge the rest all the same, so that sums stay right. */
+	/*
+	 * Pages that cannot be given up (kernel tables) may make frames too few: the rest is
+	 * charged all the same, so that sums stay right.
+	 */
 	if (got < need) {
 		family_force(h->h_fam, need - got);
 		got = need;
@@ -184,8 +194,8 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp, const struct fork
 		}
 		unpin_ranges(h, &pins);
 		mach_rw_exit(&h->h_lock);
-		if (r == -EAGAIN &&
-		    tries++ < 1000) /* the family is full: an entry may be about to be given back */
+		/* the family is full: an ended process's entry may be about to be freed */
+		if (r == -EAGAIN && tries++ < 1000)
 			sys_pause();
 		else if (r == -ENOMEM && forking.refused && tries++ < HOST_WAITS &&
 		    host_await_ended(h, ended))
@@ -202,7 +212,7 @@ long host_fork_made(struct host *h, long pid)
 	if (!forking.ok)
 		return 0;
 	limits_fork_end();
-	if (pid < 0) { /* the fork failed: everything is taken back */
+	if (pid < 0) { /* the fork failed: all charges and promises are undone */
 		if (h->h_swapvn != NULL)
 			pool_vnode_fork_cancel(h->h_swapvn);
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, 0);
@@ -218,8 +228,9 @@ long host_fork_made(struct host *h, long pid)
 }
 
 /*
- * The child's service thread. The child itself may be the last process that the limit of processes allows: others may end. Heard:
- * the child has a connection of its own; the kernel tells only the parent of the end of an inherited one.
+ * Starts the child's service thread. The child itself may be the last process that the limit of
+ * processes allows, so it waits for other processes to end. heard: the child has its own
+ * connection; of an inherited connection the kernel signals the end to the parent only.
  */
 static void start_child_service(struct host *h, bool heard)
 {
@@ -234,7 +245,10 @@ static void start_child_service(struct host *h, bool heard)
 		    rc);
 }
 
-/* In the child, alone: nothing that the parent's threads did to the locks is left. stands: the forking thread held h_lock. */
+/*
+ * Runs in the single-threaded child: undoes what threads of the parent did to the locks. stands:
+ * the forking thread held h_lock.
+ */
 static void make_locks_anew(struct host *h, bool stands)
 {
 	mach_rw_init(&h->h_lock, 1, "host");
@@ -257,12 +271,15 @@ long host_fork_born(struct host *h)
 		return 0;
 	forking.ok = false;
 	linux_forked(
-	    h->h_mach); /* where all numbers of descriptors are used, joining takes theirs */
+	    h->h_mach); /* if all numbers of descriptors are used, joining needs their numbers */
 	bool joined = family_connect(h, forking.slot, NULL) == 0;
 	atomic_store(&h->h_served, !joined);
 	if (joined) {
 		(void)sys_call1(SYS_close, old);
-	} else { /* no descriptor is left: the parent's connection tells at least when the supervisor is gone */
+		/*
+	 * no descriptor is left: the parent's connection at least tells the end of the supervisor
+	 */
+	} else {
 		h->h_sock = old;
 		h->h_pid = (int)sys_call0(SYS_getpid);
 		h->h_slot = forking.slot;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Between the interposition half of the runtime (intercept.c: which calls of the program are ours) and its memory engine
- * (host_quire.c: what they do). Each host_ call is made in a thread of the program, from a patched system-call site; it
- * answers as the system call would: the value, or a negative errno. Nothing here may use errno, malloc or stdio.
+ * The interface between the two halves of the runtime: interposition (intercept.c: which calls of
+ * the program are intercepted) and the memory engine (host_quire.c: what these calls do). Each
+ * host_ function is called in a thread of the program, from a patched system-call site, and returns
+ * what the system call would: the value, or a negative errno. No function here may use errno,
+ * malloc or stdio.
  */
 #ifndef QUIRE_RUN_HOST_H
 #define QUIRE_RUN_HOST_H
@@ -14,13 +16,16 @@
 
 struct sites_note;
 
-/* Constructor time, one thread. family: FAMILY_ENV's value. 1: the program is hosted; 0: not inside a family, pass everything through. */
+/*
+ * Constructor time, one thread. family: FAMILY_ENV's value. 1: the program is hosted; 0: the
+ * process is in no family, and every call goes to the kernel.
+ */
 int host_init(const char *family);
 
-struct sites_note *host_sites(void); /* of the family; after host_init */
+struct sites_note *host_sites(void); /* the family's note of sites; after host_init */
 #define HOST_FAMILY 96u
-char *host_family(char out
-	[HOST_FAMILY]); /* FAMILY_ENV's value for other programs, up to their PID; after host_init */
+/* FAMILY_ENV's value for executed programs, up to the PID; after host_init */
+char *host_family(char out[HOST_FAMILY]);
 long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 long host_munmap(void *addr, size_t len);
 long host_mprotect(void *addr, size_t len, int prot);
@@ -29,56 +34,72 @@ long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newad
 long host_brk(void *addr);
 long host_mlock(
     long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock, munlockall by number */
-/* Constructor time: zeroed static data of an object, mapped by the kernel or the loader, becomes ours; if it cannot, it stays theirs. */
+/*
+ * Constructor time: starts to track zeroed static data of an object, which the kernel or the loader
+ * mapped; on failure the data stays the kernel's.
+ */
 void host_take(void *addr, size_t len);
-long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked, and nothing is */
+long host_mlockall(int flags); /* -ENOMEM: not all memory can be locked, and none is locked */
 long host_mincore(void *addr, size_t len, unsigned char *vec);
 
 /* mseal: the range becomes the kernel's, and sealed. */
 long host_seal(void *addr, size_t len, unsigned long flags);
-/* shmat with SHM_REMAP of size bytes at a page's address, whatever is there. */
+/* shmat with SHM_REMAP of size bytes at a page's address; replaces existing mappings. */
 long host_shmat(long id, void *addr, long flags, size_t size);
 void host_brk_moved(void); /* the program has moved the break by other means than brk */
-/* A call of one or two numbers for which the process may have no thread but the caller. If it has, the kernel says no. */
+/*
+ * Makes a call with one or two numeric arguments that needs a single-threaded process. If the
+ * process has several threads, the kernel refuses the call.
+ */
 long host_alone(long nr, long a0, long a1);
-bool host_single(void); /* the process has a thread of ours, and but one of the program's */
+bool host_single(void); /* the process has the service thread and only one thread of the program */
 
 /* The range becomes the kernel's, with its contents. */
 long host_release(void *addr, size_t len);
 
-/* Before a filter of system calls: the process is hosted no longer. -errno: it cannot have all its memory. */
+/*
+ * Called before the program installs a filter of system calls: ends the hosting of the process.
+ * -errno: the process cannot have all its memory resident.
+ */
 long host_leave(void);
-/* The process has given up rights: it moves to another store, or is hosted no longer. hidden: others of its user cannot read its memory. */
+/*
+ * Called after the process has given up rights: moves it to another store, or ends its hosting.
+ * hidden: other processes of its user cannot read its memory.
+ */
 void host_move(bool hidden);
 bool host_own_process(void); /* false: the child of a vfork, or not hosted */
-void host_count(void);       /* the program ends: what it did so far shall be in the report */
-/* The kernel writes to the thread's block no more (rseq). False: it may. */
+/* called at the program's end: publishes its counters for the report */
+void host_count(void);
+/* Makes the kernel stop writing to the thread's block (rseq). False: the kernel may still write. */
 bool host_forget_rseq(void);
-bool host_served(void); /* there is a thread of ours */
+bool host_served(void); /* the service thread exists */
 
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
-struct fork_words { /* what the kernel reads or writes of the program's memory in the call */
+struct fork_words { /* the program's memory that the kernel reads or writes in the call */
 	unsigned n;
 	struct fork_range {
 		uint64_t a, len;
 	} range[4];
 };
-long host_fork_prepare(const struct fork_words *); /* 0 or -errno: then do not fork */
+long host_fork_prepare(const struct fork_words *); /* 0, or -errno: the caller must not fork */
 void host_fork_parent(long pid);
-/* shares_files: the child has its parent's table of descriptors, and gets a copy of its own. */
+/* shares_files: the child shares its parent's descriptor table, and gets a copy. */
 void host_fork_child(bool shares_files);
 
 /* hostfd.c */
-/* Moves a descriptor of ours out of the program's way (high number, close-on-exec). Answers the new number. */
+/*
+ * Moves a descriptor of the runtime to a high number that the program does not use, close-on-exec.
+ * Returns the new number.
+ */
 int hostfd_guard(int fd);
-/* The same, but programs that are executed keep it. */
+/* The same, but the descriptor stays open across execve(). */
 int hostfd_guard_kept(int fd);
-/* Is it one of ours? */
+/* Is fd a descriptor of the runtime? */
 int hostfd_ours(int fd);
-/* close_range of the pieces between ours, which are close-on-exec anyway. */
+/* close_range of the pieces between the runtime's descriptors, which are close-on-exec anyway. */
 long hostfd_close_range(unsigned first, unsigned last, int flags);
-/* In a thread with a table of its own: closes all but ours. */
+/* In a thread with its own descriptor table: closes all descriptors but the runtime's. */
 void hostfd_only_ours(bool one_by_one);
-/* In a forked child: forgets those that were closed. */
+/* In a forked child: forgets descriptors that were closed. */
 void hostfd_prune(void);
 #endif

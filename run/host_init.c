@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The runtime's start in a program: called from the library's constructor, before the program's own, with one thread. Joins the
- * family named in the environment, builds the machine, the core and the store. Outside a family the
- * program runs on the kernel's memory as if the library were not there; in a family a failure is said in one line on standard
- * error and ends the program: it must not run without its limit. A family whose supervisor was killed is such a failure.
+ * The runtime's start in a program: called from the library's constructor, before the program's
+ * own, with one thread. Joins the family named in the environment, builds the machine, the core and
+ * the store. Outside a family the program runs on the kernel's memory as if the library were not
+ * there; in a family a failure prints one line on standard error and ends the program, which must
+ * not run without its limit. A family whose supervisor was killed is such a failure.
  */
 #include "run/host_quire.h"
 
@@ -25,7 +26,7 @@
 #include "run/rights.h"
 #include "store/pool_vnode.h"
 
-/* As host_stop(); -ENOMEM has one cause in a process that has hardly begun. */
+/* As host_stop(); at the start of a process -ENOMEM has only one cause. */
 static _Noreturn void stop_start(const char *what, long rc)
 {
 	host_stop(rc == -12 || rc == VM_NOMEM
@@ -37,7 +38,10 @@ static _Noreturn void stop_start(const char *what, long rc)
 /* Frames for tables while native; more come by grant. */
 #define FIRST_FRAMES 256u
 
-/* Others may have to give up memory first; if none has more than a little, this process gets its least all the same. */
+/*
+ * Other processes may have to give up memory first; if none has much, this process gets HOST_LEAST
+ * frames all the same.
+ */
 static pfn_t first_frames(struct host *h)
 {
 	uint64_t got = 0;
@@ -58,7 +62,10 @@ static pfn_t first_frames(struct host *h)
 
 static void create_engine(struct host *h, const struct family_store *st)
 {
-	/* As many again as may be had: for what is pinned (host_pinned). Frames that are not had cost address space only. */
+	/*
+	 * As many frame numbers again, for pinned memory (host_pinned). Frames that are never
+	 * granted cost only address space.
+	 */
 	struct linux_config lc = { .frames = (pfn_t)h->h_told.fw_budget * 2,
 		.grant = host_grant,
 		.ungrant = host_ungrant,
@@ -95,7 +102,10 @@ static void create_engine(struct host *h, const struct family_store *st)
 		stop_start("cannot attach the store", rc);
 }
 
-/* A full family: a process that executes another program has an entry more for a moment. */
+/*
+ * Waits while the family is full: a process that executes another program has a second entry for a
+ * moment.
+ */
 static int join_family(struct host *h, struct family_store *st)
 {
 	int rc;
@@ -107,7 +117,10 @@ static int join_family(struct host *h, struct family_store *st)
 	return rc;
 }
 
-/* Address space for what the runtime maps while the program runs: tables for a good deal of memory, rings of many generations. */
+/*
+ * Address space for mappings that the runtime makes while the program runs: tables for much memory,
+ * and rings of many generations.
+ */
 #define OWN_ROOM (32ull << 20)
 
 int host_init(const char *family)
@@ -140,8 +153,10 @@ int host_init(const char *family)
 	limits_end();
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);
-	h->h_off =
-	    false; /* before there is a service thread: it ends when it hears something and this is set */
+	/*
+	 * set before the service thread exists: the thread ends if this is set when a byte arrives
+	 */
+	h->h_off = false;
 	host_publish(h);
 	atomic_store(&h->h_fam->fam_started, 1);
 	return 1;

@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The memory engine of the runtime: the program's memory system calls, answered by an address space of the core. Here each call that
- * comes from enter.c goes to its function; those are in map.c, mprotect.c, advise.c, remap.c, fork.c, leave.c, and calls.c has the table
- * of all of them. They work on tracked ranges: pieces.c, track.c, adopt.c, protect.c, release.c.
+ * The memory engine of the runtime: the program's memory system calls, answered by an address space
+ * of the core. This file hands each call that comes from enter.c to its function in map.c,
+ * mprotect.c, advise.c, remap.c, fork.c, leave.c, and calls.c has the table of all of them. They
+ * work on tracked ranges: pieces.c, track.c, adopt.c, protect.c, release.c.
  *
  * Tracked: every private anonymous mapping that is not executable, and the heap (brk). Each is a segvn segment of h_as. The
  * kernel has a real mapping of the same range and protection, so /proc, faults outside and protection errors are its own.
  *
- * Shared anonymous memory is the kernel's. Its pages could not move, and a futex in it, which a thread may be waiting on, is named by
- * the mapping: it cannot be replaced when a child comes to share it.
+ * Shared anonymous memory is the kernel's. Pages of shared memory cannot be moved, and the kernel
+ * names a futex in shared memory by the mapping, which therefore cannot be replaced when a child
+ * comes to share it.
  *
- * Two phases. Native: nothing is registered, the kernel serves first touches; read-write pages are charged to the family as
- * they are mapped, so what is touched can never exceed the budget. When a charge is refused the process is adopted: all
- * read-write ranges are registered and the pages found there become the core's (host_adopt). From then on it is managed.
+ * Two phases. Native: no range is registered, and the kernel serves first touches; read-write pages
+ * are charged to the family when they are mapped, so touched pages can never exceed the budget.
+ * When a charge is refused the process is adopted: all read-write ranges are registered and the
+ * pages found there become the core's (host_adopt). From then on the process is managed.
  *
- * Managed ranges are registered, and read-write or read-only; those without access have no page at its address. Executable memory is made
- * resident and left to the kernel (host_release_range), no longer tracked. See protect.c.
+ * Managed ranges are registered, and are read-write or read-only; a range without access has no
+ * page at its address. Executable memory is made resident and left to the kernel
+ * (host_release_range), no longer tracked. See protect.c.
  *
- * Every call runs on a stack of our own (enter.c). The service thread has its own already.
+ * Every call runs on a stack of the runtime (enter.c). The service thread has its own stack.
  *
  * Locks: h_lock (outermost) > h_protlock > h_brklock > h_marklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
  * call is under way, so the child inherits no lock held by a thread it does not have.
@@ -32,7 +36,7 @@
 #include "sys/linux/sys.h"
 #include "run/calls.h"
 
-/* The service thread, which publishes now and then only, does nothing meanwhile. */
+/* Meanwhile the service thread, which publishes only now and then, does nothing. */
 static long do_count(struct host *h)
 {
 	mach_rw_enter(&h->h_lock, true);
@@ -45,7 +49,7 @@ static long do_count(struct host *h)
 }
 
 /* ---- what enter.c calls, on our stack ---- */
-/* A call that began while the process was hosted and is here when it is no longer. */
+/* A call that began while the process was hosted and arrives here after the hosting has ended. */
 static long pass_on(enum op op, const long *a)
 {
 	static const short nr[] = { [OP_MMAP] = SYS_mmap,
@@ -64,7 +68,7 @@ static long pass_on(enum op op, const long *a)
 	return sys_call6(nr[op], a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-/* The calls that need no world at rest. */
+/* The calls that do not need h_lock as writer. */
 static long dispatch_call(struct host *h, enum op op, const long *a)
 {
 	long r;
@@ -98,19 +102,25 @@ static long dispatch_call(struct host *h, enum op op, const long *a)
 	return r;
 }
 
-/* Whether the break stays where it is. It says where that is instead of an error; asked for nothing, it answers. */
+/*
+ * Has brk failed? On failure brk returns the present break instead of an error; brk(0) is only a
+ * question.
+ */
 static bool break_failed(enum op op, const long *a, long r)
 {
 	return op == OP_BRK && a[0] != 0 && r != a[0];
 }
 
-/* Whether a call had no memory, and has undone what it did. */
+/* Did the call fail for lack of memory, with everything undone? */
 static bool call_failed(enum op op, const long *a, long r)
 {
 	return r == -ENOMEM || r == -EAGAIN || break_failed(op, a, r);
 }
 
-/* Others and the pool can give memory back, and what has ended does: a call that was refused for its sake is made again. */
+/*
+ * Other processes and the pool can give memory back, and ended processes do: a call that failed for
+ * lack of memory is made again.
+ */
 long host_dispatch(enum op op, const long *a)
 {
 	struct host *h = &host;

@@ -16,11 +16,11 @@
 
 #define RW (PROT_READ | PROT_WRITE)
 
-/* The addresses that the core's space has. */
+/* The address range of the core's space. */
 #define HOST_MIN 4096u
 #define HOST_MAX (1ull << 47)
 #define HOST_LAST                                                                                  \
-	(HOST_MAX - 4096u) /* what the kernel maps ends here, where addresses have 47 bits */
+	(HOST_MAX - 4096u) /* the kernel's mappings end here, where addresses have 47 bits */
 
 /* See marks.c */
 enum mark {
@@ -28,7 +28,7 @@ enum mark {
 	MARK_SEALED,
 	MARK_READONLY,
 	MARK_LOCKED,
-	MARK_LOCKING, /* by a call of mlockall that is under way, not before */
+	MARK_LOCKING, /* locked by the mlockall call under way, not earlier */
 	MARK_CLOSED,
 	MARK_NORESERVE,
 	MARKS
@@ -37,7 +37,7 @@ enum mark {
 struct family_store {
 	void *f_mem;
 	int f_memfd, f_swapfd;
-}; /* a store as it came: its shared memory, mapped */
+}; /* a store as received: its mapped shared memory and its descriptors */
 
 struct host {
 	/* const after host_init */
@@ -45,28 +45,30 @@ struct host {
 	struct vm *h_vm;
 	struct as *h_as;
 	struct family *h_fam;
-	uint64_t h_cookie, h_token[FAMILY_TOKEN]; /* of the gate; see family.h */
+	uint64_t h_cookie, h_token[FAMILY_TOKEN]; /* cookie and token of the gate; see family.h */
 	int h_gate;
 	int h_memfd, h_device; /* h_device: /dev/userfaultfd, 0: none */
 
 	/* set anew in a forked child before anything else runs */
 	struct family_proc *h_me;
 	int h_slot, h_sock, h_pid;
-	int h_child; /* h_lock W: the slot of the child that is being forked, or was */
-	struct family_welcome
-	    h_told; /* h_lock W, as the next five: a change of credentials changes the store */
+	int h_child; /* h_lock W: the slot of the child that is being forked, or was forked last */
+	/* this and the next four: h_lock W, as a change of credentials changes the store */
+	struct family_welcome h_told;
 	struct family_store h_stored;
-	struct pool h_pools[2], *h_pool; /* the other one is used while pages move */
+	/* the second pool is used while pages move between stores */
+	struct pool h_pools[2], *h_pool;
 	struct vnode *h_swapvn;
 
 	/*
-	 * h_lock: readers are every system call we serve and every batch of faults; the writers are adoption and fork, which
-	 * want the world still. Rank: outermost.
+	 * h_lock: readers are every intercepted system call and every batch of faults; the writers
+	 * are adoption and fork, during which no call and no fault may be served. Rank: outermost.
 	 */
 	struct mach_rwlock h_lock;
 	_Atomic bool h_watched; /* the supervisor knows that the store is used */
-	_Atomic bool h_served;  /* the service thread is there, or is being made */
-	bool h_managed; /* h_lock: faults are ours; before, the kernel serves first touches alone */
+	_Atomic bool h_served;  /* the service thread exists or is being made */
+	/* h_lock: the runtime serves faults; false: the kernel alone serves first touches */
+	bool h_managed;
 	_Atomic uint64_t
 	    h_committed; /* pages of read-write ranges, charged to the family while not managed */
 	_Atomic uint64_t h_balance_rest; /* faults until host_balance tries again; a hint */
@@ -79,26 +81,35 @@ struct host {
 	_Atomic bool h_lockfuture;    /* new mappings are locked (mlockall). Calls only, h_lock */
 	_Atomic uint64_t h_lock_refused; /* locks on memory for which there were too few frames */
 	uint64_t h_before; /* constructor: pages resident before the engine was made */
-	bool h_adopting;   /* h_lock W: what is charged is in use already */
-	_Atomic bool
-	    h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
-	int (*h_serve)(struct host
-		*); /* const after host_init: what the service thread does; it does not return */
-	int h_wake; /* an eventfd: the service thread is to look what is wanted. 0: none. service_start only */
+	bool h_adopting;   /* h_lock W: charged frames are in use already */
+	/* the process is in no family, or no longer (h_lock W): every call goes to the kernel */
+	_Atomic bool h_off;
+	/* const after host_init: the body of the service thread, which does not return */
+	int (*h_serve)(struct host *);
+	/*
+	 * an eventfd that wakes the service thread to look for requests. 0: none. service_start
+	 * only
+	 */
+	int h_wake;
 	void *h_svc_stack; /* the service thread's stack and thread block */
 };
 extern struct host host;
 
 /*
- * Frames a process keeps whatever others ask: its tables, and pages enough that an instruction finds all of its operands.
- * Below that it gets frames even where none are left; what was had so is counted in fam_beyond.
+ * Frames that a process keeps whatever other processes ask for: enough for its tables and for all
+ * operands of an instruction. A process with fewer frames gets frames even if the budget is used
+ * up; fam_beyond counts these.
  */
 #define HOST_LEAST 192u
-#define HOST_PINNED                                                                                \
-	64u /* frames had beyond the budget at a time while most of memory is pinned; also faults between attempts to give them back */
+/*
+ * frames taken beyond the budget in one step while most of memory is pinned; also the number of
+ * faults between attempts to give them back
+ */
+#define HOST_PINNED 64u
 #define HOST_SHRINK                                                                                \
-	64u /* frames given up at once when the pool has grown: no fault waits long for it */
-#define HOST_ASKED 512u /* frames that another must have more before it is asked for some */
+	64u /* frames given up in one step when the pool has grown, so that no fault waits long */
+/* a process is asked for frames only if it has this many more than the asking process */
+#define HOST_ASKED 512u
 static inline pfn_t host_spare(const struct host *h, uint64_t want)
 {
 	uint64_t have = atomic_load(&h->h_me->fp_granted),
@@ -109,29 +120,45 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 
 /* run/family_client.c: raw system calls only. All answer 0 or -errno. */
 /*
- * Joins. slot -1: asks for an entry and for the descriptors, and waits for them; else a forked child says that it is there. Sets h_sock,
- * h_slot, h_me, h_pid, and (without a slot) h_fam, h_device, h_told and *st. -EPIPE: the supervisor is gone; -EAGAIN: the
- * family is full; -ECONNRESET: turned away.
+ * Joins the family. slot -1: asks for an entry and the descriptors, and waits for them; else a
+ * forked child announces itself. Sets h_sock, h_slot, h_me, h_pid, and (without a slot) h_fam,
+ * h_device, h_told and *st. -EPIPE: the supervisor has ended; -EAGAIN: the family is full;
+ * -ECONNRESET: the supervisor refused.
  */
 int family_connect(struct host *, int slot, struct family_store *st);
-/* Another store, for the process's credentials of now; *st, h_told. hidden: for it alone. Nothing else reads the connection. */
+/*
+ * Gets another store for the process's present credentials; sets *st and h_told. hidden: a store
+ * for this process alone. No other thread may read the connection.
+ */
 int family_change(struct host *, bool hidden, struct family_store *st);
-void family_moved(struct host *); /* the store before is no longer used */
+void family_moved(struct host *); /* tells the supervisor that the former store is no longer used */
 #define FAMILY_BYTES ((sizeof(struct family) + 4095) & ~4095ull)
-/* Takes in FAMILY_ENV's value: is its gate there? Sets h_gate, h_cookie, h_token. *ours: the program was executed in this process. */
+/*
+ * Parses FAMILY_ENV's value: does its gate exist? Sets h_gate, h_cookie, h_token. *ours: the
+ * program was executed in this process.
+ */
 bool family_find(struct host *, const char *value, bool *ours);
-/* The value of FAMILY_ENV for programs that this one executes, up to the PID. */
+/* The value of FAMILY_ENV for programs that this program executes, up to the PID. */
 #define FAMILY_VALUE 96u
 char *family_value(const struct host *, char out[FAMILY_VALUE]);
-void family_watch(struct host *); /* the supervisor is needed: for others' memory, or to pack */
-/* The supervisor gives back what processes have that have ended by now. Waits for that, for at most a second. No lock held. */
+/* calls the supervisor's threads: to take memory from other processes, or to pack */
+void family_watch(struct host *);
+/*
+ * Has the supervisor take back the shares of processes that have ended by now. Waits for that, at
+ * most one second. No lock held.
+ */
 void family_settle(struct host *);
-void family_hears(struct host *); /* the service thread reads what comes on the connection */
-void family_mortal(struct host *,
-    bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
+/* tells the supervisor that the service thread reads the connection */
+void family_hears(struct host *);
+/* true: the kernel kills the process at the supervisor's end, without a thread that waits for it */
+void family_mortal(struct host *, bool);
 /* run/stack.c */
-void host_thread_pointer(void); /* constructor time: how the thread pointer is read and written */
-/* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write to the caller's storage, either. */
+/* constructor time: finds out how the thread pointer is read and written */
+void host_thread_pointer(void);
+/*
+ * Called when the process is about to be managed and no page has been evicted yet: from now on the
+ * kernel must not write to the calling thread's storage, either.
+ */
 void host_thread_apart(void);
 
 /* run/host_quire.c: what enter.c calls. Arguments and results are those of the system calls. */
@@ -169,20 +196,21 @@ struct piece {
 };
 bool host_next_piece(struct host *, uint64_t addr, uint64_t end, struct piece *); /* h_lock */
 void host_born_marks(
-    struct host *); /* h_lock W, in a forked child: what it does not inherit goes */
+    struct host *); /* h_lock W, in a forked child: drops what the child does not inherit */
 
 /* run/leave.c */
-long store_move(struct host *, bool hidden); /* the credentials have changed. No lock held */
-long host_do_leave(struct host *);           /* as host_leave(), on our stack. No lock held */
+/* called after the credentials have changed. No lock held */
+long store_move(struct host *, bool hidden);
+/* as host_leave(), on a stack of the runtime. No lock held */
+long host_do_leave(struct host *);
 
 /* run/store_move.c */
 int store_open(struct host *,
     const struct family_store
 	*); /* 0 or -errno; sets h_pool, h_swapvn, h_stored. h_lock W or one thread */
 int store_change(struct host *,
-    bool
-	hidden); /* h_lock W. 0 or -errno: nothing has changed, or nothing but that both stores are there */
-void store_leave(struct host *); /* h_off is set, and no thread of ours is there */
+    bool hidden); /* h_lock W. 0, or -errno: the process still has the former store, or both */
+void store_leave(struct host *); /* called with h_off set and without a service thread */
 
 /* run/fork.c: before it, with the caller's stack, thread pointer and words (0 or -errno); after it in the parent; in the child */
 struct fork_words;
@@ -195,32 +223,40 @@ int host_serve(struct host *);
 /* Ends the process with 125, after a line on standard error: quire, what, and the number rc. */
 _Noreturn void host_stop(const char *what, long rc);
 int service_start(struct host *);
-bool service_renewable(void);          /* could the thread be made again? */
-bool service_set_aside(struct host *); /* ends the thread; false: there was none. No lock held */
+bool service_renewable(void); /* could the service thread be made again? */
+/* ends the service thread; false: there was none. No lock held */
+bool service_set_aside(struct host *);
 /*
- * There is to be a service thread: the process is about to be managed, or has so much memory that others may ask for some. Until
- * then nothing comes that it would wait for; that the supervisor is gone, the kernel tells by SIGKILL. 0 or -errno. Any of h_lock.
+ * Makes the service thread if there is none: the process is about to be managed, or has so much
+ * memory that other processes may ask for some. Until then there is no event for a service thread;
+ * at the supervisor's end the kernel sends SIGKILL. 0 or -errno. Any of h_lock.
  */
 int service_need(struct host *);
-bool service_single(
-    void); /* but for the service thread, which is there, the process has one thread */
+bool service_single(void);       /* the service thread exists, and the program has one thread */
 bool service_is_set_aside(void); /* the service thread is to end */
-bool service_there(void);        /* one more thread than the program's own */
-void service_forked(void);       /* in a forked child: the parent's service thread is not here */
+bool service_there(void);        /* the service thread exists */
+void service_forked(void);       /* in a forked child: forgets the parent's service thread */
 /*
- * Makes a call for which the process may have no other thread: stops the service thread, if there is but one of the program's,
- * and starts it again. In the only thread of the program, on a stack of ours; faults of the program wait meanwhile. No lock held.
+ * Makes a call that needs a single-threaded process: ends the service thread, if the program has
+ * only one thread, and starts it again. Runs in the program's only thread, on a stack of the
+ * runtime; no fault is served meanwhile. No lock held.
  */
 long service_alone(struct host *, long nr, long a0, long a1);
-void service_end(
-    void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */
+/*
+ * called with h_off set and the socket shut down: waits until the service thread has ended. No lock
+ * held
+ */
+void service_end(void);
 /* run/budget.c: callbacks of the machine and the store */
 pfn_t host_grant(void *host, pfn_t n);
 void host_ungrant(void *host, pfn_t n);
 void host_force_charge(
-    struct host *, uint64_t n); /* beyond the budget if need be; the report says so */
+    struct host *, uint64_t n); /* even beyond the budget; the report tells by how much */
 int host_pool_charge(void *host, long pages);
-/* What the processes of its store are promised. fw_shelf is the supervisor's word: no other process can change it. */
+/*
+ * The promises to the processes of this process's store. fw_shelf came from the supervisor: no
+ * other process can change it.
+ */
 static inline struct promise_shelf *host_shelf(const struct host *h)
 {
 	return &h->h_fam->fam_shelf[h->h_told.fw_shelf];
@@ -228,27 +264,32 @@ static inline struct promise_shelf *host_shelf(const struct host *h)
 bool host_promise(void *host, uint64_t npages, bool touched); /* see run/promise.h */
 void host_unpromise(void *host, uint64_t npages);
 /*
- * All is promised, or charged: has the share of a process that ended come back since host_ended() gave seen? It asks the
- * supervisor, and waits for that. No lock held.
+ * Called when all memory is promised or charged: has the share of an ended process been taken back
+ * since host_ended() returned seen? Asks the supervisor and waits for its answer. No lock held.
  */
-#define HOST_WAITS 200u /* at most so often */
+#define HOST_WAITS 200u /* most waits for one call */
 uint32_t host_ended(const struct host *);
 bool host_await_ended(struct host *, uint32_t seen);
 /*
- * Frames for what must stay in memory: asks the process that has the most and waits a millisecond, or has the pool give some
- * back. seen: as above. False: there are none to be had. Called without h_lock, more than once; the caller bounds how often.
+ * Makes frames free for pages that must stay in memory: asks the process that has the most and
+ * waits a millisecond, or has the pool give memory back. seen: as above. False: no frames can be
+ * had. Called without h_lock, repeatedly; the caller bounds the number of calls.
  */
 bool host_await_frames(struct host *, uint32_t seen);
 bool host_pinned(void *host, unsigned tries); /* h_lock R, which it may release meanwhile */
-bool host_leave_some(struct host *); /* some pages that are in memory, to the kernel. h_lock W */
-void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */
-bool host_ask_others(struct host *);         /* false: none has much more than this process */
-enum vm_err host_adopt(struct host *);       /* native to managed. h_lock W */
+bool host_leave_some(struct host *); /* leaves some resident pages to the kernel. h_lock W */
+void host_lost(void *host, enum vm_err why); /* sends the program SIGBUS */
+/* asks another process for frames; false: no process has many more than this process */
+bool host_ask_others(struct host *);
+enum vm_err host_adopt(struct host *); /* makes a native process managed. h_lock W */
 void host_balance(struct host *,
-    uint64_t most); /* h_lock, managed: the family's budget between frames and pool */
-/* run/measure.c. h_lock W, or the constructor: the largest amount that was not hosted; before and after the engine is made */
+    uint64_t most); /* h_lock, managed: divides the family's budget between frames and pool */
+/*
+ * run/measure.c. h_lock W, or the constructor. Measures the largest amount of memory that was not
+ * hosted; the second before, the third after the engine is made
+ */
 void host_measure(struct host *);
 void host_measure_start(struct host *);
 void host_measure_own(struct host *);
-void host_publish(struct host *); /* counters into the family's memory */
+void host_publish(struct host *); /* writes the counters to the family's memory */
 #endif

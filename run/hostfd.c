@@ -2,9 +2,10 @@
 /*
  * Descriptors of the runtime in the program's table.
  *
- * Ours lie just above the program's soft limit: a number that it can neither be given nor ask for with dup2. Where the hard
- * limit leaves no room, at the top of what there is. Limits beyond MAXBASE are not followed: the kernel's table of a
- * process, copied at each fork, is as long as the highest number.
+ * The runtime's descriptors lie just above the program's soft limit: the program can neither be
+ * given such a number nor ask for it with dup2. If the hard limit leaves no room there, they lie at
+ * the top of the permitted numbers. Limits beyond MAXBASE are ignored: the kernel's descriptor
+ * table of a process, copied at each fork, is as long as its highest number.
  *
  * Locks: none. The list changes in the constructor, in a forked child, and where a process changes its store, by one thread.
  */
@@ -112,7 +113,9 @@ long hostfd_close_range(unsigned first, unsigned last, int flags)
 	}
 }
 
-/* Before Linux 5.9: closes one by one what the kernel lists, by numbers that ascend. */
+/*
+ * Before Linux 5.9: closes the descriptors that the kernel lists, one by one, in ascending order.
+ */
 static void close_listed(void)
 {
 	_Alignas(8) char buf[1024];

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Interposition: finds the C library's own system-call sites for memory, fork and exec and makes them call us.
+ * Interposition: finds the C library's system-call sites for memory, fork and exec and makes them
+ * call the runtime.
  *
- * Why sites and not symbols: malloc, sbrk, thread creation and fork call the library's internal names, which no preloaded
- * symbol catches. Why not seccomp: a filter outlives exec and would hang a program that the runtime is not in.
+ * Why sites and not symbols: malloc, sbrk, thread creation and fork call the library's internal
+ * names, which no preloaded symbol catches. Why not seccomp: a filter outlives exec and would hang
+ * a program without the runtime.
  *
  * A site is `mov $N,%eax; syscall` (b8 imm32 0f 05), seven bytes. It becomes `jmp stub` and two int3. The stub, made within
  * 2 GiB of the library, steps over the red zone, and calls intercept_common, which saves what a system call preserves:
@@ -12,11 +14,12 @@
  * (_Fork and clone(); threads are made by clone3, which always shares memory), execve 1, mlock family 5; execveat 2, mlockall 1,
  * exit 2.
  *
- * clone with CLONE_VM (a thread, vfork, posix_spawn) is made by the stub itself without touching the stack. The function
- * syscall() is replaced whole: what it is asked for goes the same way.
+ * clone with CLONE_VM (a thread, vfork, posix_spawn) is made by the stub itself without touching
+ * the stack. The function syscall() is replaced as a whole: its calls take the same path.
  *
- * Descriptors: ours are moved to high numbers; close, close_range, closefrom, dup2, dup3 of the program are answered as if
- * they were not open. These are interposed by symbol: only the program calls them on numbers it did not open.
+ * The runtime's descriptors are moved to high numbers; close, close_range, closefrom, dup2 and dup3
+ * of the program treat them as not open. These five are interposed by symbol: only the program's
+ * code calls them on numbers that it did not open.
  *
  * Locks: none; patching is done in the constructor, before the program's own code runs.
  */
@@ -57,14 +60,18 @@
 #include "run/text.h"
 #include "run/thread_end.h"
 
-/* ---- what a patched site does ---- */
-/* const after the constructor: the calls that are ours when made through syscall(). All zero: the process is not hosted. */
+/* ---- the code that a patched site runs ---- */
+/*
+ * const after the constructor: the calls that are intercepted when made through syscall(). All
+ * zero: the process is not hosted.
+ */
 __attribute__((used)) static uint64_t syscall_ours[CALLS_WORDS];
 
 /*
- * No handler may run while everything stands still for the copy: it could fault, and no thread would serve it. A child that would
- * share the table of descriptors (CLONE_FILES) gets a copy of it: the child's runtime puts descriptors of its own in the place of
- * its parent's, which would be closed for the parent, too.
+ * No handler may run while the world stands still for the copy: it could fault, and no thread would
+ * serve the fault. A child that would share the descriptor table (CLONE_FILES) gets a copy: the
+ * child's runtime replaces its parent's descriptors by its own, which in a shared table would close
+ * the parent's.
  */
 static long do_fork(const long *a, long nr)
 {
@@ -90,12 +97,13 @@ static long do_fork(const long *a, long nr)
 }
 
 /*
- * A thread ends. The process ends with its last one, but the service thread never does: the last but one ends both. (The C
- * library's own threads count themselves; this is for the child of clone() and for programs that make the call themselves.)
+ * A thread ends. A process ends with its last thread, but the service thread does not end by
+ * itself: so the end of the program's last thread ends the process. (The C library counts its
+ * threads; this code serves the child of clone() and programs that make the call themselves.)
  */
 static long do_exit(long status)
 {
-	/* what is opened to count them has numbers of this thread's own */
+	/* descriptors opened to count threads are in this thread's own table */
 	if (host_served()) {
 		(void)sys_call1(SYS_unshare, CLONE_FILES);
 		if (tasks_count(false) == 2)
@@ -106,9 +114,10 @@ static long do_exit(long status)
 }
 
 /*
- * The program serves the faults of a range by itself (userfaultfd). A range has one server of its faults: from now on the range
- * is the kernel's. So is memory that the program moves into such a range: the kernel moves what is there, and a page that is out
- * is not. The argument may be anywhere, or nowhere.
+ * The program serves the faults of a range itself (userfaultfd). A range can have only one server
+ * of its faults, so the range becomes the kernel's. Memory that the program moves into such a range
+ * becomes the kernel's, too: the kernel moves present pages only, and a paged-out page is not
+ * present. The argument's address may be invalid.
  */
 static long do_ioctl(const long *a)
 {
@@ -120,7 +129,7 @@ static long do_ioctl(const long *a)
 		} move;
 	} arg;
 
-	/* if the range cannot be released, the kernel refuses it as well */
+	/* if the range cannot be released, the kernel refuses the registration, too */
 	if (reg && args_read(&arg.reg, (const void *)a[3], sizeof arg.reg))
 		(void)host_release((void *)arg.reg.range.start, (size_t)arg.reg.range.len);
 	if (move && args_read(&arg.move, (const void *)a[3], sizeof arg.move))
@@ -129,7 +138,7 @@ static long do_ioctl(const long *a)
 }
 
 #define THREAD_EXIT                                                                                \
-	0x10000 /* no number of a call: a thread of the C library, which counts them, ends */
+	0x10000 /* not a call number: a thread of the C library, which counts its threads, ends */
 
 /* a: r9, r8, r10, rdx, rsi, rdi. */
 long intercept(long nr, const long *a);
@@ -153,7 +162,7 @@ __attribute__((used)) long intercept(long nr, const long *a)
 		return affinity_get((int)a[5], (unsigned long)a[4], (unsigned long *)a[3]);
 	case SYS_sched_setaffinity:
 		return affinity_set((int)a[5], (unsigned long)a[4], (const unsigned long *)a[3]);
-	case SYS_set_robust_list: /* a new thread says it */
+	case SYS_set_robust_list: /* called by a new thread */
 		affinity_thread();
 		return sys_call2(nr, a[5], a[4]);
 	case SYS_execve:
@@ -179,7 +188,10 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	}
 }
 
-/* On the stack: return address into the stub, then the call's number, whose place takes the result. */
+/*
+ * On the stack: the return address into the stub, then the call's number, which the result
+ * replaces.
+ */
 __asm__(
     ".text\n.globl intercept_common\n.hidden intercept_common\n.type intercept_common,@function\n"
     "intercept_common:\n"
@@ -250,7 +262,7 @@ static uint8_t *make_stub(uint8_t *at, uint8_t *site, uint32_t nr)
 	return put_jmp(at, site + 7);
 }
 
-/* A page for the stubs near the library. */
+/* Maps a page for the stubs near the library. */
 static uint8_t *stub_page(const struct library *lib)
 {
 	for (intptr_t d = 1 << 20; d < 1 << 30; d += 1 << 20)
@@ -280,7 +292,7 @@ static unsigned essential_bit(uint32_t nr)
 	}
 }
 
-/* A place that is not found, or cannot be changed, is left as it is. */
+/* A site that is not found, or cannot be changed, stays as it is. */
 static uint8_t *patch_thread_exits(const struct library *lib, uint8_t *at)
 {
 	for (unsigned i = 0; i < THREAD_EXITS; i++) {
@@ -298,7 +310,10 @@ static uint8_t *patch_thread_exits(const struct library *lib, uint8_t *at)
 	return at;
 }
 
-/* Answers the bit set of what was patched: enough to host if mmap, munmap, brk, clone and execve are in it. */
+/*
+ * Returns the bit set of the patched calls: enough to host if mmap, munmap, brk, clone and execve
+ * are in it.
+ */
 static int patch_library(struct library lib, uint8_t *stubs)
 {
 	uint8_t *site[MAXSITES], *at = stubs;
@@ -326,11 +341,11 @@ static int patch_library(struct library lib, uint8_t *stubs)
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
 	(void)patch_thread_exits(&lib, at);
 	if (sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC) != 0)
-		return 0; /* the sites lead nowhere: the process has to end */
+		return 0; /* the sites jump to a missing stub: the process must end */
 	return essential == 31;
 }
 
-#define STATICS (1u << 20) /* smaller maps are not worth a range of their own */
+#define STATICS (1u << 20) /* a smaller mapping is not worth a range of its own */
 
 /* Zeroed static data of one object: whole pages of a writable segment beyond what the file fills. */
 static int take_statics(const struct elf_object *o, void *arg)
@@ -372,7 +387,10 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	if (!exec_prepare(preload))
 		return;
 	calls_bits(syscall_ours);
-	/* the place near the library is taken before the arena, gigabytes large, takes it */
+	/*
+	 * the page near the library is mapped before the arena, gigabytes large, occupies the
+	 * address
+	 */
 	struct library lib = { 0 };
 	uint8_t *stubs = sites_library(&lib) ? stub_page(&lib) : NULL;
 	if (host_init(family) == 0) {
@@ -391,7 +409,10 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	exec_hosted();
 }
 
-/* Last of all destructors. A process that ends by _exit() or a signal may leave out the faults since the last publication, some hundred. */
+/*
+ * The last destructor. A process that ends by _exit() or a signal may not publish its last faults,
+ * some hundred.
+ */
 __attribute__((destructor)) static void end(void) { host_count(); }
 
 /* ---- interposed by symbol: our descriptors look closed ---- */
@@ -407,10 +428,13 @@ static int find_errno(const struct elf_object *o, void *arg)
 	return 1;
 }
 
-/* In a thread of the program, which wants to know it. The C library's own, found when it is first needed. */
+/*
+ * Called in a thread of the program, which needs errno. The C library's function, looked up at the
+ * first call.
+ */
 static void set_errno(int to)
 {
-	static int *(*where)(void); /* atomic: every thread finds the same */
+	static int *(*where)(void); /* atomic: every thread finds the same function */
 	int *(*at)(void) = __atomic_load_n(&where, __ATOMIC_ACQUIRE);
 
 	if (at == NULL && elf_each(find_errno, &at) != 0)
@@ -428,7 +452,7 @@ static long return_errno(long r)
 	return r;
 }
 
-/* a as intercept() has them. Without a filter the two only ask what the kernel can. */
+/* a as intercept() has them. Calls that install no filter only ask for features of the kernel. */
 static long do_prctl(const long *a)
 {
 	bool strict = a[4] == SECCOMP_MODE_STRICT,
@@ -453,7 +477,7 @@ static long do_seccomp(const long *a)
 	return r != 0 ? r : sys_call3(SYS_seccomp, a[5], a[4], a[3]);
 }
 
-/* Calls that syscall() may be asked for and that are ours. a: as intercept() wants them. */
+/* The calls made through syscall() that are intercepted. a: as the arguments of intercept(). */
 long intercept_syscall(long nr, const long *a);
 __attribute__((used)) long intercept_syscall(long nr, const long *a)
 {
@@ -490,10 +514,14 @@ long intercept_errno(long r);
 __attribute__((used)) long intercept_errno(long r) { return return_errno(r); }
 
 /*
- * syscall(): as the C library's, but for numbers whose bit is set in syscall_ours, and of clone and clone3 only those that copy
- * the address space. A child with a stack of its own returns on it.
+ * syscall(): as the C library's, except for the numbers whose bit is set in syscall_ours; of clone
+ * and clone3 only calls that copy the address space are intercepted. A child with its own stack
+ * returns on that stack.
  */
-/* A clone3 that copies the address space? Not, if its arguments cannot be read: the kernel will say so. */
+/*
+ * Is it a clone3 that copies the address space? No if its arguments cannot be read: the kernel then
+ * returns the error.
+ */
 bool clone3_copies(const void *args);
 __attribute__((used)) bool clone3_copies(const void *args)
 {
@@ -510,14 +538,15 @@ __asm__(
     "	cmp $-4095,%rax\n	jae 2f\n	ret\n"
     "2:	mov %rax,%rdi\n	jmp intercept_errno\n"
     "3:	cmp $56,%rdi\n	jne 4f\n	test $0x100,%esi\n	jnz 1b\n" /* CLONE_VM */
-    "4:	cmp $202,%rdi\n	jne 7f\n" /* of futex the operations of FUTEX_WRITES only */
+    "4:	cmp $202,%rdi\n	jne 7f\n" /* of futex only the operations of FUTEX_WRITES */
+    /* keep on the stack: the call, its second argument */
     "	mov %edx,%eax\n	and $0x7f,%eax\n	cmp $31,%eax\n	ja 1b\n	mov $0x39e0,%r11d\n	bt %eax,%r11d\n	jnc 1b\n"
     "7:	cmp $435,%rdi\n	jne 5f\n"
     "	push %rdi\n	push %rsi\n	push %rdx\n	push %rcx\n	push %r8\n	push %r9\n	sub $8,%rsp\n"
     "	mov %rsi,%rdi\n	call clone3_copies\n	add $8,%rsp\n"
     "	pop %r9\n	pop %r8\n	pop %rcx\n	pop %rdx\n	pop %rsi\n	pop %rdi\n"
     "	test %al,%al\n	jz 1b\n"
-    "5:	push %rbx\n	mov %rdi,%rbx\n	push %rdx\n" /* kept: the call, its second argument */
+    "5:	push %rbx\n	mov %rdi,%rbx\n	push %rdx\n"
     "	push %rsi\n	push %rdx\n	push %rcx\n	push %r8\n	push %r9\n	pushq 64(%rsp)\n"
     "	mov %rsp,%rsi\n	sub $8,%rsp\n	call intercept_syscall\n	add $56,%rsp\n"
     "	pop %rdx\n	mov %rbx,%rcx\n	pop %rbx\n"
@@ -544,7 +573,10 @@ EXPORT int prctl(int option, ...)
 	return (int)return_errno(do_prctl(a));
 }
 
-/* These and unshare: where the C library's own place cannot be patched (sites.c). */
+/*
+ * These and unshare are interposed for the case that the C library's site cannot be patched
+ * (sites.c).
+ */
 int own_prlimit(pid_t pid, int what, const struct rlimit *set, struct rlimit *get);
 __attribute__((used)) int own_prlimit(
     pid_t pid, int what, const struct rlimit *set, struct rlimit *get)
@@ -564,7 +596,7 @@ __attribute__((used)) int own_getrlimit(int what, struct rlimit *get)
 	return own_prlimit(0, what, NULL, get);
 }
 
-/* By both of their names: the headers may call them by the second. */
+/* Interposed by both names: the headers may use the second name. */
 #define ALIAS(name, own) ".globl " name "\n.type " name ",@function\n.set " name "," own "\n"
 __asm__(ALIAS("prlimit", "own_prlimit") ALIAS("prlimit64", "own_prlimit")
 	ALIAS("setrlimit", "own_setrlimit") ALIAS("setrlimit64", "own_setrlimit")

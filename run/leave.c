@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A process that is hosted no longer, or by another store: before its system calls are filtered, and after it has given up rights.
+ * The end of hosting, and the change of the store: before the process's system calls are filtered,
+ * and after the process has given up rights.
  *
- * If a process that gave up rights cannot move to another store, it takes all its memory and is not hosted any more: in no case does it
- * go on with the old store.
+ * If a process that gave up rights cannot move to another store, all its memory is made resident
+ * and its hosting ends: a process never continues with the old store.
  *
- * Locks: h_lock as writer while stores change or memory goes to the kernel. The service thread, which has the rights of the thread that
- * made it, has ended before, and another is made at the end.
+ * Locks: h_lock as writer while stores change or memory is released to the kernel. The service
+ * thread, which has the rights of the thread that made it, has ended before; a new service thread
+ * is made at the end.
  */
 #include "run/engine.h"
 
@@ -17,9 +19,10 @@
 #include "sys/linux/sys.h"
 
 /*
- * The program is about to let the kernel filter its system calls (seccomp). Ours, and those of the service thread, would be
- * filtered, too, and are in no list. So the process gets all its memory now and is on its own from here on, as are its
- * children until they execute another program; what it was granted stays charged.
+ * The program is about to let the kernel filter its system calls (seccomp). The filter would also
+ * apply to system calls of the runtime and its service thread, which the program's list does not
+ * permit. So all memory of the process is made resident now and its hosting ends; its children are
+ * not hosted until they execute another program. The granted frames stay charged.
  */
 long host_do_leave(struct host *h)
 {

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * RLIMIT_AS and RLIMIT_DATA, which the program sets and asks for while it runs. The kernel counts
- * what the runtime has mapped (frames, the store, tables) with what the program has. So the kernel
- * is given the program's limit and the runtime's part, and the program is told what it set. A limit
- * that was there before the program set one is told as it is.
+ * RLIMIT_AS and RLIMIT_DATA, which the program sets and reads while it runs. The kernel counts
+ * mappings of the runtime (frames, the store, tables) together with the program's. So the kernel's
+ * limit is the program's limit plus the runtime's part, and the program reads back the limit that
+ * it set. A limit that was set before the program started is returned unchanged.
  *
- * The runtime's part is what its start added to the process, by the kernel's own count, and the
- * library itself.
+ * The runtime's part is the growth of the process during the runtime's start, by the kernel's
+ * count, and the library itself.
  *
- * Lock: limits_lock guards what was told; innermost. Its holder has all signals blocked, as a handler may ask for limits, too. A fork
- * holds the lock, so that the child finds it free and what was told whole.
+ * Lock: limits_lock guards the limits recorded here; innermost. Its holder blocks all signals, as a
+ * handler may read limits, too. A fork holds the lock, so that the child finds the lock free and
+ * the recorded limits consistent.
  */
 #include "run/limits.h"
 
@@ -28,8 +29,8 @@
 enum { AS, DATA, KINDS };
 static uint64_t part[KINDS]; /* bytes; const after limits_end */
 /*
- * limits_lock: what the program set, and what the kernel was given for it. If the kernel has
- * another now, another process set it.
+ * limits_lock: the limit that the program set, and the limit given to the kernel for it. If the
+ * kernel now has another limit, another process set it.
  */
 static struct rlimit told[KINDS], given[KINDS];
 static bool was_told[KINDS];
@@ -83,7 +84,7 @@ static rlim_t add_part(rlim_t v, unsigned kind)
 	return v > RLIM_INFINITY - part[kind] ? RLIM_INFINITY : v + part[kind];
 }
 
-/* What the kernel is to have for what the program wants. limits_lock held. */
+/* The kernel's limit for the limit that the program sets. limits_lock held. */
 static struct rlimit to_kernel(const struct rlimit *want, const struct rlimit *have, unsigned kind)
 {
 	const struct rlimit *known = was_told[kind] ? &told[kind] : have;
@@ -91,8 +92,8 @@ static struct rlimit to_kernel(const struct rlimit *want, const struct rlimit *h
 
 	HOST_ASSERT(mach_mutex_held(&limits_lock));
 	if (want->rlim_max <= known->rlim_max && k.rlim_max > have->rlim_max)
-		k.rlim_max = have->rlim_max; /* no right is needed to keep it */
-	/* a soft limit of no data stands for the hard one: the kernel has it so for the sake of valgrind */
+		k.rlim_max = have->rlim_max; /* keeping the hard limit needs no privilege */
+	/* the kernel treats a soft RLIMIT_DATA of 0 as the hard limit, for valgrind */
 	if (k.rlim_cur > k.rlim_max)
 		k.rlim_cur = k.rlim_max;
 	if (kind == DATA && want->rlim_cur == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Mappings that come and go: mmap, munmap, brk. What is tracked is decided here (trackable).
+ * Making and removing mappings: mmap, munmap, brk. trackable() decides which mappings are tracked.
  *
  * Locks: h_lock as reader; brk takes h_brklock for the break.
  */
@@ -16,8 +16,8 @@
 
 /*
  * Is the memory reserved in full as soon as it is writable (0), or page by page as it is touched
- * (SEGVN_NORESERVE)? See run/promise.h. What an allocator maps as MAP_NORESERVE is small and soon
- * used, and the allocator can answer a refusal. A table of which the program uses little is large.
+ * (SEGVN_NORESERVE)? See run/promise.h. A MAP_NORESERVE mapping of an allocator is small and soon
+ * used, and an allocator can handle a refusal. A mapping of which the program uses little is large.
  */
 static unsigned choose_reservation(const struct host *h, uint64_t npages, int prot, int flags)
 {
@@ -36,8 +36,8 @@ static bool is_trackable(int prot, int flags)
 }
 
 /*
- * Would the kernel map this? It checks before it unmaps what is there; after host_forget() it is
- * too late to ask.
+ * Would the kernel map this? The kernel checks before it unmaps existing mappings; after
+ * host_forget() it would be too late to find out.
  */
 static long probe_mmap(long addr, long len, int prot, int flags, int fd, long off)
 {
@@ -58,8 +58,8 @@ static long probe_mmap(long addr, long len, int prot, int flags, int fd, long of
 }
 
 /*
- * Does the core's space reach there? What a program maps at the very bottom, or beyond 47 bits, is
- * the kernel's.
+ * Does the core's space include the range? Mappings at the very bottom or beyond 47 bits are the
+ * kernel's.
  */
 static bool in_space(long addr, uint64_t size)
 {
@@ -67,8 +67,8 @@ static bool in_space(long addr, uint64_t size)
 }
 
 /*
- * MAP_POPULATE, after the memory is charged for: the kernel's pages would be there before they are
- * counted. What cannot be populated is left out.
+ * Serves MAP_POPULATE after the memory is charged for: with the flag, the kernel would allocate
+ * pages before they are counted. Pages that cannot be populated are left out.
  */
 static void populate_range(struct host *h, long addr, uint64_t size, int prot)
 {
@@ -105,7 +105,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		replaces = true;
 	}
 	if (ours) {
-		prot &= RW; /* other bits say nothing on this processor */
+		prot &= RW; /* other bits have no meaning on this processor */
 		flags_real = (flags & ~MAP_POPULATE) | MAP_NORESERVE;
 		if ((prot & PROT_WRITE) != 0) /* see protect.c */
 			prot |= PROT_READ;
@@ -113,7 +113,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		flags_real |= MAP_LOCKED;
 	p = sys_call6(SYS_mmap, addr, len, prot, flags_real, fd, off);
 	if (sys_failed(p)) {
-		/* no thread serves the old mapping any more: let an access fail rather than wait */
+		/* the old mapping is no longer served: an access is to fail rather than wait */
 		if (replaces)
 			(void)sys_call2(SYS_munmap, addr, len);
 		return p;
@@ -136,8 +136,9 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 }
 
 /*
- * Nothing of ours is beyond the space, and the kernel refuses a range that goes on there, unless it has addresses of 57 bits: asked
- * about that part alone, it says so before anything is forgotten.
+ * No tracked memory lies beyond the core's space. The kernel refuses a range that extends beyond
+ * it, unless addresses have 57 bits; so the kernel is asked about that part first, before any range
+ * is forgotten.
  */
 static long unmap_beyond(long addr, long len)
 {
@@ -211,7 +212,7 @@ long call_brk(struct host *h, long addr)
 	return (long)want;
 }
 
-/* The program set the break by other means (prctl). */
+/* Called after the program set the break by other means (prctl). */
 void call_brk_moved(struct host *h)
 {
 	mach_mutex_enter(&h->h_brklock);
@@ -221,7 +222,10 @@ void call_brk_moved(struct host *h)
 	mach_mutex_exit(&h->h_brklock);
 }
 
-/* With SHM_REMAP, over whatever is there; that the kernel would attach it is known. */
+/*
+ * Attaches with SHM_REMAP over existing mappings; the caller knows that the kernel would attach the
+ * segment.
+ */
 long call_shmat(struct host *h, long id, long addr, long flags, long size)
 {
 	uint64_t a = (uint64_t)addr, len = vm_page_round((uint64_t)size);
@@ -235,14 +239,14 @@ long call_shmat(struct host *h, long id, long addr, long flags, long size)
 	if (replaces && (e = host_forget(h, a, len)) != VM_OK)
 		return host_errno(e);
 	r = sys_call3(SYS_shmat, id, addr, flags);
-	/* no thread serves the old mapping any more: let an access fail rather than wait */
+	/* the old mapping is no longer served: an access is to fail rather than wait */
 	if (replaces && sys_failed(r))
 		(void)sys_call2(SYS_munmap, addr, (long)len);
 	return r;
 }
 
 /* ---- in a forked child ---- */
-/* A child has not what is marked NOFORK, and inherits no lock on memory. */
+/* A child does not inherit memory marked NOFORK, nor any lock on memory. */
 void host_born_marks(struct host *h)
 {
 	HOST_ASSERT(mach_rw_held(&h->h_lock, true));

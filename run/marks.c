@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Marks on ranges of memory that neither the core's segments nor, in a form that can be asked, the
- * kernel's mappings keep:
+ * Marks on ranges of memory that the core's segments do not record, and that the kernel's mappings
+ * do not record in a form that can be queried:
  *
- *   NOFORK    a forked child shall not have it (MADV_DONTFORK). The kernel copies it to the child
- *             all the same, and the child unmaps it before anything of the program runs. Tracked
- *             memory only.
- *   SEALED    mseal: the kernel refuses changes. It is the kernel's memory; the mark says so before
- *             a call forgets what is tracked beside it. Never taken away: seals last until the
- *             process executes another program.
+ *   NOFORK    a forked child shall not have the memory (MADV_DONTFORK). The kernel copies the
+ *             memory to the child all the same, and the child unmaps it before the program's code
+ *             runs. Tracked memory only.
+ *   SEALED    mseal: the kernel refuses changes. The memory is the kernel's; the mark tells a call
+ *             so before the call forgets tracked ranges beside it. Never removed: seals last until
+ *             the process executes another program.
  *   READONLY  the kernel's mapping is read-only, while the segment of the core is read-write.
  *             Tracked memory only.
- *   CLOSED    mapped without access, and never opened since: there is nothing in it, so it needs no
- *             segment. Programs have tens of thousands of such mappings, and a segment takes thirty
- *             times the memory of a range here.
- *   NORESERVE what is CLOSED will be reserved page by page when it is opened (SEGVN_NORESERVE).
- *   LOCKED    mlock: becomes locked in the core when the process becomes managed. A child does not
- *             inherit it.
- *   LOCKING   what a call of mlockall has locked so far that was not locked before; gone at its end.
+ *   CLOSED    mapped without access, and never opened since: the range is empty, so it needs no
+ *             segment. Programs have tens of thousands of such mappings, and a segment takes
+ *             thirty times the memory of a range here.
+ *   NORESERVE a CLOSED range will be reserved page by page when it is opened (SEGVN_NORESERVE).
+ *   LOCKED    mlock: the range becomes locked in the core when the process becomes managed. A
+ *             child does not inherit the mark.
+ *   LOCKING   a call of mlockall has locked the range, which was not locked before; the mark is
+ *             removed at the end of the call.
  *
- * Lock: h_marklock guards all of them. Rank: below h_lock and h_brklock, above the core's.
+ * Lock: h_marklock guards all marks. Rank: below h_lock and h_brklock, above the core's.
  */
 #include "run/engine.h"
 
@@ -31,7 +32,7 @@
 #include "run/host.h"
 #include "sys/linux/sys.h"
 
-#define ROOM 65536u /* ranges of one mark: there are no more mappings */
+#define ROOM 65536u /* most ranges of one mark: a process has no more mappings */
 
 bool host_mark(struct host *h, enum mark m, uint64_t base, uint64_t end)
 {
@@ -63,7 +64,8 @@ bool host_unmark(struct host *h, enum mark m, uint64_t base, uint64_t end)
 		return true;
 	mach_mutex_enter(&h->h_marklock);
 	ok = ranges_remove(&h->h_mark[m], base, end);
-	if (!ok && m == MARK_NOFORK) /* a child has more than it should rather than less */
+	/* a child may have memory that it should not have, but never lacks memory */
+	if (!ok && m == MARK_NOFORK)
 		h->h_mark[m].n = 0;
 	mach_mutex_exit(&h->h_marklock);
 	return ok;

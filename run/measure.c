@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What this process has resident that is not hosted, measured exactly: what the kernel says is resident (/proc/self/status), less
- * what is there of the tracked ranges, of the arena, and of the runtime's own. The supervisor measures from outside meanwhile
- * (cli/unhosted.c), but sees only a lower bound, and may not see a short-lived process at all.
+ * The exact amount of resident memory of this process that is not hosted: the resident memory by
+ * the kernel's count (/proc/self/status), less the present pages of tracked ranges, of the arena,
+ * and of the runtime. The supervisor also measures from outside (cli/unhosted.c), but gets only a
+ * lower bound, and may miss a short-lived process.
  *
- * Called when the process ends, and once at its start for what the runtime takes; opens a file for a moment, so never while
- * threads of the program may use the numbers of descriptors.
+ * Called when the process ends, and once at its start to measure the runtime itself. Opens a file
+ * for a moment, so it is never called while threads of the program may use descriptor numbers.
  */
 #include "run/engine.h"
 
@@ -17,7 +18,7 @@
 #include "run/host.h"
 #include "sys/linux/sys.h"
 
-/* The number of KiB behind that word, in pages; 0: there is none. */
+/* The number of KiB behind that word, in pages; 0: the word is not there. */
 static uint64_t find_size(const char *text, const char *word)
 {
 	uint64_t kib = 0;

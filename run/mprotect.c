@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mprotect and mseal. What becomes executable or sealed becomes the kernel's; all else is protect.c's.
+ * mprotect and mseal. A range that becomes executable or sealed becomes the kernel's; protect.c
+ * makes all other changes.
  *
  * Locks: h_lock as reader; none is held where a piece changes.
  */
@@ -35,7 +36,7 @@ long call_mprotect(struct host *h, long addr, long len, int prot)
 	struct piece p;
 	long r = 0;
 
-	prot &= ~PROT_SEM; /* says nothing on this processor */
+	prot &= ~PROT_SEM; /* the bit has no meaning on this processor */
 	if ((a & VM_PAGEMASK) != 0 || end <= a || (prot & ~(RW | PROT_EXEC)) != 0)
 		return sys_call3(SYS_mprotect, addr, len, prot);
 	while (r == 0 && a < end) {
@@ -51,8 +52,8 @@ long call_mprotect(struct host *h, long addr, long len, int prot)
 }
 
 /*
- * Sealed memory may not be dropped, moved or protected by us either: it becomes the kernel's. A
- * kernel without seals changes nothing.
+ * The runtime may not drop, move or protect sealed memory either, so sealed memory becomes the
+ * kernel's. A kernel without seals changes nothing.
  */
 long call_seal(struct host *h, uint64_t addr, uint64_t len, long flags)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the process has tracked, piece by piece: segments of the core, and ranges marked CLOSED, which have none.
+ * The tracked memory of the process, piece by piece: segments of the core, and ranges marked
+ * CLOSED, which have no segment.
  *
  * Lock: h_lock.
  */
@@ -26,7 +27,7 @@ long host_errno(enum vm_err e)
 	case VM_IO:
 	case VM_EOF: return -EIO;
 	case VM_NOMEM: atomic_fetch_add(&host.h_fam->fam_tables, 1); return -ENOMEM;
-	default: return -ENOMEM; /* VM_NOSWAP is counted where it is decided: host_promise */
+	default: return -ENOMEM; /* host_promise decides VM_NOSWAP and counts it */
 	}
 }
 
@@ -66,7 +67,7 @@ unsigned host_core_prot(int prot)
 	    ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
 }
 
-/* The tracked piece at or above addr, cut to end. False: none below end. */
+/* Finds the tracked piece at or above addr, cut to end. False: there is none below end. */
 bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p)
 {
 	struct as_info ai;

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a family's processes are promised: pages that memory and the places of swap have room for even if nothing compresses.
+ * Promises to a family's processes: pages for which memory and the places of swap have room even if
+ * no page compresses.
  *
- * Memory that a process maps writable is promised in full when it is mapped or becomes writable; what cannot be promised is
- * refused there (ENOMEM), so that no access fails later. Two kinds are mapped by every program and hardly used: stacks of threads
- * (MAP_STACK), and what the program itself declares so (MAP_NORESERVE). Their pages are promised one by one as they are touched.
- * If nothing is left then, the touch is answered with SIGBUS, as what was promised in full must be kept. A part of
- * the room is for such touches alone, so that a program which asks for all there is does not lose its stacks.
+ * Memory that a process maps writable is promised in full when it is mapped or becomes writable; a
+ * mapping that cannot be promised is refused at that time (ENOMEM), so that no access fails later.
+ * Two kinds are mapped by every program and hardly used: stacks of threads (MAP_STACK), and
+ * mappings that the program declares so (MAP_NORESERVE). Their pages are promised one by one as
+ * they are touched. If no room is left then, the touch raises SIGBUS, as full promises must be
+ * kept. A part of the room is reserved for such touches, so that a program that maps all memory
+ * does not lose its stacks.
  *
- * Each store has places of its own (a file, far places), which only its processes can use: its shelf. Frames are the family's.
- * What a store's processes are promised beyond their shelf (the overhang) is promised of the frames:
+ * Each store has places (a file, far places) that only its processes can use: its shelf. Frames
+ * belong to the family. Pages promised to a store's processes beyond their shelf (the overhang) are
+ * promised out of the frames:
  *
  *      shelf 1  [##########  ]        given to the processes of store 1
  *      shelf 2  [######]+++           given to those of store 2, with an overhang
  *      frames           [+++    ]     all overhangs together have room here
  *
- * A forked child has what its parent has: it is promised the same, or the fork is refused. Besides, each process is promised
- * its tables. Memory that the kernel keeps for a process is not counted here.
+ * A forked child is promised as many pages as its parent, or the fork is refused. In addition, each
+ * process is promised its tables. Memory that the kernel keeps for a process is not counted here.
  *
  * Locks: none, all is atomic. s_given is the sum of fp_promised (run/family.h) of the store's processes; p_given is that of all,
  * and p_over the sum of the overhangs. A process killed between two additions leaves a sum too large.
@@ -30,8 +34,8 @@
 
 /* Pages. */
 struct promise {
-	uint64_t p_frames; /* const: what frames have room for */
-	uint64_t p_most;   /* const: what tables have room for */
+	uint64_t p_frames; /* const: pages for which frames have room */
+	uint64_t p_most;   /* const: pages for whose tables there is room */
 	_Atomic uint64_t p_given, p_over;
 };
 
@@ -42,20 +46,26 @@ struct promise_shelf {
 };
 
 /*
- * Pages for which each frame has room in its tables, while half of the frames are left: what the core and the store keep of a page
- * takes some 40 bytes.
+ * Pages whose table entries fit in one frame, while half of the frames are left: the entries of the
+ * core and the store for a page take some 40 bytes.
  */
 #define PROMISE_TABLES 48u
-#define PROMISE_KEPT 16u /* that part is only for pages that are promised as they are touched */
+/* this fraction is reserved for pages that are promised when they are touched */
+#define PROMISE_KEPT 16u
 
-/* So many frames have room for those, less what tables and half-empty places take. */
+/*
+ * Pages for which the frames have room, without the frames taken by tables and half-empty places.
+ */
 static inline void promise_init(struct promise *p, uint64_t frames)
 {
 	p->p_frames = frames - frames / 8;
 	p->p_most = frames * PROMISE_TABLES;
 }
 
-/* What the processes of the store may be promised if those of others are promised nothing. */
+/*
+ * The most pages that can be promised to the processes of the store if the processes of other
+ * stores have no promise.
+ */
 static inline uint64_t promise_most(const struct promise *p, const struct promise_shelf *s)
 {
 	uint64_t most = s->s_most + p->p_frames;
@@ -78,7 +88,7 @@ static inline bool promise_try(_Atomic uint64_t *sum, uint64_t n, uint64_t most,
 	return true;
 }
 
-/* Takes n back from the shelf. How much less its overhang is. */
+/* Takes n promised pages back from the shelf. Returns the decrease of the shelf's overhang. */
 static inline uint64_t promise_unshelve(struct promise_shelf *s, uint64_t n)
 {
 	uint64_t had = atomic_fetch_sub(&s->s_given, n);
@@ -86,7 +96,10 @@ static inline uint64_t promise_unshelve(struct promise_shelf *s, uint64_t n)
 	return promise_overhang(s, had) - promise_overhang(s, had - n);
 }
 
-/* Promises n pages. touched: they are being touched. False: there is no room, nothing is promised. */
+/*
+ * Promises n pages. touched: the pages are being touched. False: there is no room, and no page is
+ * promised.
+ */
 static inline bool promise_take(
     struct promise *p, struct promise_shelf *s, uint64_t n, bool touched)
 {
@@ -107,7 +120,7 @@ static inline bool promise_take(
 	return true;
 }
 
-/* Promises n pages whether there is room or not: of memory that is in use already. */
+/* Promises n pages of memory that is in use already, even if there is no room. */
 static inline void promise_force(struct promise *p, struct promise_shelf *s, uint64_t n)
 {
 	uint64_t had = atomic_fetch_add(&s->s_given, n);

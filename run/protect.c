@@ -2,30 +2,28 @@
 /*
  * Changes of protection of tracked ranges, piece by piece (mprotect.c has the calls).
  *
- * What the kernel's mapping allows and what the core's segment allows:
+ * The protections of the kernel's mapping and of the core's segment:
  *
  *   the program wants   kernel       segment      the mark READONLY
  *   read-write          read-write   read-write   no
  *   write-only          read-write   read-write   no: the processor has nothing less
- *   read-only           read-only    read-write   yes: pages come and go; the kernel refuses writes
+ *   read-only           read-only    read-write   yes: pages are loaded and evicted; the kernel refuses writes
  *   nothing             none         none         no: no page is at its address
  *   read-only, and was not made so while the process was managed: both read-only, and the kernel
  *                                                 has its pages
  *   anything executable: the range becomes the kernel's
  *
  * Loads of a range and changes of its protection exclude each other, in two steps. The kernel's
- * mprotect is made under the lock of all translations (linux_range_protect), so each load finds one
- * protection or the other for as long as it takes. And the segment is closed before the kernel's
- * mapping and opened after it: between, a fault finds nothing allowed (VM_PROT), the thread is
- * woken, and tries again until the kernel has the last word. So no page is at an address that
- * cannot be read.
+ * mprotect is made under the lock of all translations (linux_range_protect), so the protection does
+ * not change during a load. The segment is closed before the kernel's mapping and opened after it:
+ * a fault in between finds no access allowed (VM_PROT), and its thread is woken and tries again
+ * until the kernel's mapping decides. So an address that cannot be read never has a page.
  *
- * Left out: a device that writes to a page which the program has made read-only since it gave it to
- * the device (a buffer registered with io_uring) writes to a page that may have been copied out and
- * dropped.
+ * Left out: a device write to a page that the program made read-only after registering the page
+ * with io_uring; the device may write to a page that was copied out and dropped.
  *
- * Locks: h_lock as reader. h_protlock makes each change of one piece whole, with its mark; no
- * function that lets h_lock go is called under it. Rank: h_lock > h_protlock > h_brklock.
+ * Locks: h_lock as reader. h_protlock makes the change of a piece and its mark atomic; no function
+ * that releases h_lock is called under h_protlock. Rank: h_lock > h_protlock > h_brklock.
  */
 #include "run/engine.h"
 
@@ -66,7 +64,7 @@ static long make_readonly(struct host *h, const struct piece *p)
 	return r;
 }
 
-/* Read-only, by the mark, to read-write. */
+/* Changes a range from read-only, by the mark, to read-write. */
 static long make_writable(struct host *h, const struct piece *p)
 {
 	long r;
@@ -89,7 +87,7 @@ static long close_piece(struct host *h, const struct piece *p)
 	if (locked && (r = protect_mapping(h, p, PROT_READ)) != 0)
 		return r;
 	if ((e = as_setprot(h->h_as, p->base, p->end - p->base, 0)) !=
-	    VM_OK) { /* of a part, perhaps */
+	    VM_OK) { /* perhaps of a part only */
 		(void)as_setprot(h->h_as, p->base, p->end - p->base, p->prot);
 		if (locked)
 			(void)protect_mapping(h, p, mapping_prot(p));
@@ -108,8 +106,9 @@ static long close_piece(struct host *h, const struct piece *p)
 }
 
 /*
- * From no access, or from read-only that the kernel has, to prot. In a managed process the memory
- * is the core's from here on; in another the caller charges what becomes read-write.
+ * Changes a range to prot from no access, or from a read-only range of the kernel. In a managed
+ * process the memory becomes the core's; in a native process the caller charges pages that become
+ * read-write.
  */
 static long open_piece(struct host *h, const struct piece *p, int prot)
 {
@@ -123,7 +122,7 @@ static long open_piece(struct host *h, const struct piece *p, int prot)
 	if ((r = protect_mapping(h, p, prot)) == 0 &&
 	    (e = as_setprot(h->h_as, p->base, len,
 		 h->h_managed ? PROT_R | PROT_W : host_core_prot(prot))) != VM_OK) {
-		(void)as_setprot(h->h_as, p->base, len, p->prot); /* of a part, perhaps */
+		(void)as_setprot(h->h_as, p->base, len, p->prot); /* perhaps of a part only */
 		(void)protect_mapping(h, p, mapping_prot(p));
 		r = host_errno(e);
 	}
@@ -131,14 +130,17 @@ static long open_piece(struct host *h, const struct piece *p, int prot)
 		(void)host_unmark(h, MARK_READONLY, p->base, p->end);
 	if (r != 0 || !h->h_managed)
 		return r;
-	/* pages that were read or written before this process was managed are there already */
+	/* pages that were touched before this process was managed are present already */
 	mach_mutex_enter(&h->h_brklock);
 	e = host_adopt_range(h, p->base, p->end);
 	mach_mutex_exit(&h->h_brklock);
 	return host_errno(e);
 }
 
-/* One piece, and nothing executable. h_protlock held. *grown: pages to charge. */
+/*
+ * Changes the protection of one piece; prot is not executable. h_protlock held. *grown: pages to
+ * charge.
+ */
 static long change_piece(struct host *h, const struct piece *p, int prot, uint64_t *grown)
 {
 	bool was = (p->prot & RW) == RW, will = (prot & RW) == RW;
@@ -166,10 +168,14 @@ long host_protect_piece(struct host *h, struct piece *p, int prot)
 	if ((prot & PROT_WRITE) != 0)
 		prot |= PROT_READ;
 	mach_mutex_enter(&h->h_protlock);
-	/* The piece is looked up again under the lock; if it is gone, nothing is to change. */
+	/*
+	 * The piece is looked up again under the lock; if it no longer exists, there is nothing to
+	 * change.
+	 */
 	r = host_next_piece(h, p->base, end, p) ? change_piece(h, p, prot, &grown) : 0;
 	mach_mutex_exit(&h->h_protlock);
+	/* the part before the failure is changed, as natively */
 	if (r == 0 && h->h_managed && prot != PROT_NONE)
-		(void)host_lock_marked(h, p->base, p->end); /* as far as it can be, as natively */
+		(void)host_lock_marked(h, p->base, p->end);
 	return r != 0 || grown == 0 ? r : host_errno(host_charge(h, grown));
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory that goes back to the kernel with its contents: it is made resident, and is not tracked from then on.
+ * The release of memory to the kernel with its contents: the memory is made resident and is no
+ * longer tracked.
  *
  * Lock: h_lock, as reader unless a function says otherwise.
  */
@@ -15,7 +16,7 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 
-/* Pages from a on, at most n of 64, that hold something (or that hold nothing). */
+/* Number of pages from a on, at most n of 64, that are all present (or all absent). */
 static uint64_t count_alike(struct host *h, uint64_t a, uint64_t n, bool *something)
 {
 	uint8_t vec[64];
@@ -30,7 +31,7 @@ static uint64_t count_alike(struct host *h, uint64_t a, uint64_t n, bool *someth
 	return i;
 }
 
-/* Make [base, end) resident and leave it to the kernel for good. */
+/* Makes [base, end) resident and leaves the range to the kernel for good. */
 enum vm_err host_release_range(struct host *h, uint64_t base, uint64_t end)
 {
 	if (!h->h_managed) {
@@ -67,7 +68,10 @@ enum vm_err host_release_range(struct host *h, uint64_t base, uint64_t end)
 }
 
 #define LEFT_PAGES 256u
-/* The first pages from *a on, before end, that are in memory: how many, at most LEFT_PAGES, and *a is the first. */
+/*
+ * Finds the first resident pages from *a on, before end; returns their number, at most LEFT_PAGES,
+ * and sets *a to the first.
+ */
 static uint64_t find_loaded(struct host *h, uint64_t *a, uint64_t end)
 {
 	static uint8_t vec[LEFT_PAGES]; /* h_lock W */
@@ -91,8 +95,8 @@ static uint64_t find_loaded(struct host *h, uint64_t *a, uint64_t end)
 }
 
 /*
- * No frame is left: no table can grow, so nothing is locked, and the frames, which are empty, go before the segment is split. No
- * page can leave meanwhile (h_lock W).
+ * No frame is left, so no table can grow: no page is locked, and the empty frames are freed before
+ * the segment is split. No page can be evicted meanwhile (h_lock W).
  */
 static bool leave_loaded(struct host *h, uint64_t base, uint64_t len)
 {
@@ -134,8 +138,8 @@ long host_leave_piece(struct host *h, struct piece *p)
 		(void)host_unmark(h, MARK_NORESERVE, base, end);
 		return host_unmark(h, MARK_CLOSED, base, end) ? 0 : host_errno(VM_NOMEM);
 	}
-	if (!h->h_managed ||
-	    ((p->prot & RW) != 0 && (p->prot & RW) != RW)) { /* the kernel has its pages */
+	/* the kernel has the pages of the piece */
+	if (!h->h_managed || ((p->prot & RW) != 0 && (p->prot & RW) != RW)) {
 		host_nofork_to_kernel(h, base, end);
 		return host_errno(as_unmap(h->h_as, base, end - base));
 	}

@@ -17,7 +17,7 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 
-/* A fresh tracked mapping of len bytes at want, where nothing is. */
+/* Makes a new tracked mapping of len bytes at want, where no mapping is. */
 static long map_fresh(struct host *h, long want, uint64_t len)
 {
 	long p = sys_call6(SYS_mmap, want, (long)len, RW,
@@ -37,7 +37,7 @@ static long map_fresh(struct host *h, long want, uint64_t len)
 	return p;
 }
 
-/* What the kernel refuses before it changes anything. */
+/* The checks by which the kernel refuses a call before it changes anything. */
 static bool remap_invalid(
     uint64_t old, uint64_t oldlen, uint64_t newlen, int flags, uint64_t newaddr)
 {
@@ -55,7 +55,7 @@ static bool remap_invalid(
 	    (newaddr < old + oldlen && old < newaddr + newlen);
 }
 
-/* Tracked and so protected without a gap, in however many segments. */
+/* Is the range tracked with this protection, without a gap, in any number of segments? */
 static bool all_like(struct host *h, uint64_t a, uint64_t end, unsigned prot, bool readonly)
 {
 	struct piece p;
@@ -92,8 +92,9 @@ static long remap_range(
     struct host *h, long old, long oldlen, long newlen, int flags, long newaddr);
 
 /*
- * Memory of the kernel's, wherever it goes. What is tracked at the place given by FIXED is forgotten
- * only when the kernel has moved the rest: it moves to a place in between, by the same call.
+ * Moves memory of the kernel. Ranges tracked at the destination given by MREMAP_FIXED are forgotten
+ * only after the kernel has moved the memory: the memory first moves to an intermediate place, by
+ * the same call.
  */
 static long move_kernels(
     struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
@@ -120,7 +121,7 @@ static long move_kernels(
 	return sys_call5(SYS_mremap, r, newlen, newlen, MREMAP_MAYMOVE | MREMAP_FIXED, newaddr);
 }
 
-/* Memory that is not read-write for the program is opened, moved and gets its protection again. */
+/* Memory that is not read-write is made read-write, moved, and then gets its protection again. */
 static long move_closed(
     struct host *h, long old, long oldlen, long newlen, int flags, long newaddr, int prot)
 {
@@ -133,7 +134,7 @@ static long move_closed(
 	return r != 0 ? r : p;
 }
 
-/* While nothing is managed the pages are the kernel's: it moves them. */
+/* In a native process the kernel has the pages and moves them. */
 static long move_unmanaged(
     struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
 {
@@ -147,11 +148,17 @@ static long move_unmanaged(
 	if (sys_failed(r))
 		return r;
 	(void)host_forget(h, (uint64_t)old, o);
-	/* The new range holds pages already: a charge that is refused adopts them with everything else. */
+	/*
+	 * The new range has pages already: if the charge is refused, they are adopted with all
+	 * other pages.
+	 */
 	return host_track(h, (uint64_t)r, n, RW, 0) == VM_OK ? r : -ENOMEM;
 }
 
-/* Maps memory of the process's own for [at, at + n) and moves the first keep bytes of old there; the rest begins as zeroes. */
+/*
+ * Maps new memory at [at, at + n) and moves the first keep bytes of old there; the other bytes are
+ * zero.
+ */
 static long move_managed(
     struct host *h, long old, uint64_t keep, uint64_t n, int flags, long newaddr)
 {
@@ -187,7 +194,7 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 	struct piece p;
 	long at;
 
-	if (n > HOST_LAST) /* no space has so many bytes: the kernel says which error it is */
+	if (n > HOST_LAST) /* no address space has so many bytes: the kernel decides the error */
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
 	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
 		return -EINVAL;
@@ -234,7 +241,7 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 	return at;
 }
 
-/* What is marked keeps its mark where it goes. */
+/* Marks move with their memory. */
 long call_mremap(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
 {
 	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
@@ -245,7 +252,11 @@ long call_mremap(struct host *h, long old, long oldlen, long newlen, int flags, 
 	if (nofork && !sys_failed(r) && r != 0)
 		(void)host_mark(h, MARK_NOFORK, (uint64_t)r, (uint64_t)r + n);
 	if (locked && !sys_failed(r) && r != 0) {
-		if (h->h_managed) /* what moved is locked already, and would not come to its new addresses */
+		/*
+		 * the moved pages are locked already, and locking again would not load them at
+		 * their new addresses
+		 */
+		if (h->h_managed)
 			(void)as_unlock(h->h_as, (uint64_t)r, n);
 		(void)call_mlock(
 		    h, SYS_mlock, r, (long)n, 0); /* as far as it can be, as natively */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the process may do, and whether that is less than it was.
+ * The rights of the process, and whether they have become less.
  *
- * When is it lesser? When it has lost something for good: a capability of its permitted set, a user or group that is none of real,
- * effective and saved any more and that it has no capability to take back, its place in the user name space; or when it hides
- * (PR_SET_DUMPABLE) or enters a domain of Landlock. A server that takes another effective user for a moment stays where it is.
+ * Rights are less after a permanent loss: of a capability of the permitted set; of a user or group
+ * that is no longer a real, effective or saved ID and that no capability can restore; of the user
+ * namespace. Rights are also less after the process has hidden (PR_SET_DUMPABLE) or entered a
+ * Landlock domain. A server that takes another effective user for a moment keeps its store.
  *
- * Locks: none. One thread at a time changes what is kept.
+ * Locks: none. Only one thread at a time changes the recorded rights.
  */
 #include "run/rights.h"
 
@@ -16,7 +17,7 @@
 
 #include "sys/linux/sys.h"
 
-static struct rights kept; /* with which the process joined its store */
+static struct rights kept; /* the rights with which the process joined its store */
 
 struct rights rights_now(void)
 {

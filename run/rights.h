@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the program may do: see rights.c. */
+/* The program's rights: see rights.c. */
 #ifndef QUIRE_RUN_RIGHTS_H
 #define QUIRE_RUN_RIGHTS_H
 
@@ -9,12 +9,13 @@
 struct rights {
 	uint32_t uid[3], gid[3];
 	uint64_t permitted;
-}; /* real, effective, saved; capabilities */
+}; /* real, effective and saved IDs; capabilities */
 
 struct rights rights_now(void);
-void rights_keep(const struct rights *);       /* the process has a store by them from now on */
-void rights_joined(void);                      /* the same, by those that it has now */
+/* records the rights by which the process has its store from now on */
+void rights_keep(const struct rights *);
+void rights_joined(void);                      /* the same for the present rights */
 bool rights_are_lesser(const struct rights *); /* than those kept */
-/* The process cannot be dumped: others of its user cannot read its memory. */
+/* Is the process not dumpable, so that other processes of its user cannot read its memory? */
 bool rights_hidden(void);
 #endif

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Programs built with AddressSanitizer. Its runtime refuses to start if another library was loaded before it, as ours is; the
- * program's own way out is the option verify_asan_link_order=0 of ASAN_OPTIONS. The sanitizer reads it from the environment
- * that the program was executed with, so the program is executed once more with that option before its own. The option is
- * inherited: what such a program starts is executed once.
+ * Programs built with AddressSanitizer. The sanitizer's runtime refuses to start if another library
+ * was loaded before it, as Quire's is; the option verify_asan_link_order=0 of ASAN_OPTIONS disables
+ * this check. The sanitizer reads the option from the environment at execve(), so the program is
+ * executed a second time with that option before its own options. The option is inherited, so a
+ * program that such a program starts is executed only once.
  *
- * Its leak check, at the end of the program, stops every thread of the process, the one that serves faults among them, and then
- * reads all memory: it would wait for ever for a page that is out. So it is off, and said to be, unless the program's own options
- * decide about it: of two the last one holds.
+ * Its leak check, at the end of the program, stops every thread of the process, the service thread
+ * included, and then reads all memory: it would wait forever for a paged-out page. So the leak
+ * check is disabled, and a line says so, unless the program's own options set it: of two settings
+ * the last is valid.
  */
 #include "run/sanitizer.h"
 
@@ -46,7 +48,10 @@ static void say_line(const char *line)
 	(void)sys_call3(SYS_write, 2, (long)line, (long)strlen(line));
 }
 
-/* A copy of the environment whose ASAN_OPTIONS begin with ours. NULL: no memory. */
+/*
+ * Makes a copy of the environment in which ASAN_OPTIONS begins with the options needed here. NULL:
+ * no memory.
+ */
 static char **with_option(char **envp, const char *own)
 {
 	size_t n = 0;
@@ -72,7 +77,10 @@ static char **with_option(char **envp, const char *own)
 	return list;
 }
 
-/* The path that the program was executed by, which gives it its name; another one if that is a script or not there any more. */
+/*
+ * The path by which the program was executed, which determines its name; another path if that file
+ * is a script or no longer exists.
+ */
 static const char *program_path(void)
 {
 	static const char self[] = "/proc/self/exe";
@@ -98,7 +106,7 @@ void sanitizer_start(char **argv, char **envp)
 			own = *e + sizeof VARIABLE - 1;
 	if (has_text(own, ORDER))
 		return;
-	/* The loader, executed with the program as its argument, has changed argv. */
+	/* A loader that was executed with the program as its argument has changed argv. */
 	if (elf_auxv(AT_BASE) != 0 && (list = with_option(envp, own)) != NULL) {
 		if (!has_text(own, "detect_leaks="))
 			say_line(

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the service thread does (service.c makes and ends it): it reads the process's userfaultfd and serves each fault through the core.
- * It also takes requests for memory from others of the family: a byte on the supervisor's socket.
+ * What the service thread does (service.c makes and ends it): it reads the process's userfaultfd
+ * and serves each fault through the core. It also takes requests for memory by other processes of
+ * the family: a byte on the supervisor's socket.
  *
  * Locks: h_lock as reader while faults are served; it is released between them.
  */
@@ -18,27 +19,27 @@
 #include "run/engine.h"
 #include "sys/linux/sys.h"
 
-#define PUBLISH 256u /* faults after which the counters are published while more are coming */
-#define ASKED 64u /* faults after which a request for memory is looked for while more are coming */
-#define QUIET_MS 100 /* without a fault for so long the program's thread is free to go anywhere */
+/* number of faults after which the counters are published, if faults keep coming */
+#define PUBLISH 256u
+/* number of faults after which requests for memory are checked, if faults keep coming */
+#define ASKED 64u
+#define QUIET_MS 100 /* after this time without a fault the bound thread is unbound */
 
 static void answer_supervisor(struct host *h)
 {
 	char byte[64];
 	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
 
-	if (n == 0 ||
-	    n ==
-		-ECONNRESET) { /* the supervisor was killed: nothing keeps the family's limit any more */
+	/* the supervisor was killed: no process enforces the family's limit any more */
+	if (n == 0 || n == -ECONNRESET) {
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
-		(void)sys_call1(SYS_exit_group,
-		    128 +
-			SIGKILL); /* the first process of a space of numbers is not killed from within */
+		/* the first process of a PID namespace is not killed by signals from within */
+		(void)sys_call1(SYS_exit_group, 128 + SIGKILL);
 	}
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
 	if (want == 0)
 		return;
-	if (!h->h_managed) { /* frames granted for memory that is mapped and untouched come free */
+	if (!h->h_managed) { /* frames granted for mapped but untouched memory become free */
 		mach_rw_exit(&h->h_lock);
 		mach_rw_enter(&h->h_lock, true);
 		if (!h->h_managed && host_adopt(h) != VM_OK)
@@ -50,16 +51,17 @@ static void answer_supervisor(struct host *h)
 }
 
 /*
- * The program pins more than there is (buffers of a ring, with the privilege or the limit to do so). The kernel cannot be made
- * to refuse it: a page that it waits for would be lost to the program for good. So memory is had beyond the budget, as long
- * as it is pinned; the report says how much. If the arena has no frame any more, what is in memory, most of it pinned, is left
- * to the kernel bit by bit, and is counted as what is not hosted.
+ * The program pins more memory than the budget (buffers of an io_uring, with the privilege or the
+ * limit for that). The kernel cannot be made to refuse the pin, and a page refused to the kernel
+ * would be lost to the program. So frames are taken beyond the budget while the memory is pinned;
+ * the report tells how many. If the arena has no frame left, resident memory, most of it pinned, is
+ * left to the kernel step by step and counts as unhosted.
  */
 bool host_pinned(void *arg, unsigned tries)
 {
 	struct host *h = arg;
 	uint64_t n = atomic_load(&h->h_me->fp_granted) /
-	    4; /* each time was preceded by a look at all pages */
+	    4; /* each call was preceded by a search through all pages */
 	struct vm_usage u;
 	bool left;
 
@@ -76,12 +78,18 @@ bool host_pinned(void *arg, unsigned tries)
 		n = HOST_PINNED;
 	host_force_charge(h, n);
 	atomic_fetch_add(&h->h_credit, n);
-	/* host_balance rests for so many faults: it would give back at once what was granted here. */
+	/*
+	 * host_balance pauses for this many faults: otherwise it would give back at once the frames
+	 * granted here.
+	 */
 	atomic_store_explicit(&h->h_balance_rest, n, memory_order_relaxed);
 	return true;
 }
 
-/* Faults as long as they keep coming. h_lock is released between them, for threads that want the world still. */
+/*
+ * Serves faults while they keep coming. Between faults h_lock is released for threads that want to
+ * be its writer.
+ */
 static bool serve_faults(struct host *h)
 {
 	unsigned total = 0;
@@ -142,7 +150,7 @@ int host_serve(struct host *h)
 		if (h->h_managed && !async) {
 			if ((h->h_told.fw_without & SYS_IO_URING) == 0)
 				(void)pool_async(
-				    h->h_pool); /* if there is no ring, the store writes synchronously */
+				    h->h_pool); /* without a ring, the store writes synchronously */
 			async = true;
 		}
 		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {

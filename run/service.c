@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The service thread: how it is made, ended and made anew; what it does is in serve.c (h_serve). It is made by a raw clone, not
- * known to the C library (which would have to be told at fork), so it has no thread-local storage but a zeroed block whose
- * first words point to itself: no errno, no malloc, no stdio here or in anything it calls. It is made when it is first needed
- * (service_need): most programs are small, and what it costs is a good part of their start.
+ * The service thread: how it is made, ended and made again; serve.c has its body (h_serve). The
+ * thread is made by a raw clone and unknown to the C library (which would have to be told at a
+ * fork). So its only thread-local storage is a zeroed block whose first words point to the block
+ * itself: no function that the thread calls may use errno, malloc or stdio. The thread is made when
+ * it is first needed (service_need): most programs are small, and making the thread is a large part
+ * of their start.
  *
- * Its table of descriptors is its own, with ours and nothing of the program's: the number of a descriptor is the program's own to
- * choose, and what the thread opens for a moment would take it, or be closed by a dup2(); nor does a pipe stay open because of it.
+ * The thread has its own descriptor table, with the runtime's descriptors and none of the
+ * program's. In a shared table, a file that the thread opens for a moment would take a number that
+ * the program may expect, or a dup2() of the program would close the file; and the thread would
+ * keep the program's pipes open.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,15 +30,18 @@
 
 #define SVC_STACK (256u * 1024u)
 #define SVC_TLS 4096u
-#define SLICE_NS 20000000u /* of the service thread: several times the usual one */
+#define SLICE_NS 20000000u /* time slice of the service thread: several times the usual */
 
-/* The thread has left the program's descriptors. Nothing of the program runs before. */
+/* The thread has left the program's descriptors. The program's code runs only after that. */
 static _Atomic uint32_t ready;
 
-/* Not zero while the thread is there: the kernel clears it when it makes no call any more, and none will be filtered. */
+/*
+ * Not zero while the thread exists: the kernel clears the word at the thread's end, after its last
+ * system call.
+ */
 static _Atomic uint32_t alive;
 
-/* The thread is to end, so that the process has one thread only. */
+/* The thread is to end, so that the process becomes single-threaded. */
 static _Atomic bool aside;
 
 void service_end(void)
@@ -67,10 +74,11 @@ int service_need(struct host *h)
 }
 
 /*
- * The thread that a page wakes shall run at once, on the CPU that this thread is on (affinity.c): the service thread has work left, but
- * while the program runs to its next fault that work waits, and the next fault is there when it is done. Else this thread asks
- * in vain for a fault and goes to sleep, each time. The scheduler lets the woken thread run if its time slice is the shorter one
- * (Linux 6.12; older kernels do not mind).
+ * The thread woken by a loaded page shall run at once, on the CPU of the service thread
+ * (affinity.c). The service thread's remaining work then waits while the program runs to its next
+ * fault, and the next fault has arrived when the work is done. Otherwise the service thread would
+ * read the descriptor in vain and go to sleep after each fault. The scheduler runs the woken thread
+ * first if its time slice is shorter (Linux 6.12; older kernels ignore the setting).
  */
 static void lengthen_slice(void)
 {
@@ -98,7 +106,7 @@ static int service_main(void *arg)
 
 bool service_is_set_aside(void) { return aside; }
 
-/* May a thread be made? Not where children are to be in another namespace of process numbers than this process. */
+/* May a thread be made? No if children will be in another PID namespace than this process. */
 bool service_renewable(void)
 {
 	struct stat own, children;
@@ -111,8 +119,8 @@ bool service_renewable(void)
 
 bool service_single(void) { return tasks_count(false) == 2; }
 
-#define LEAVING                                                                                    \
-	10000u /* times to look whether the threads that end are gone: what does not go is not ours */
+/* number of checks whether ending threads have ended; a thread that stays is not the runtime's */
+#define LEAVING 10000u
 
 bool service_set_aside(struct host *h)
 {
@@ -134,7 +142,7 @@ long service_alone(struct host *h, long nr, long a0, long a1)
 	if (alive == 0 || !service_single() || !service_renewable())
 		return sys_call2(nr, a0, a1);
 	(void)service_set_aside(h);
-	/* it still counts as a thread, and so do the workers of its ring */
+	/* the ending thread still counts as a thread, and so do the workers of its ring */
 	for (unsigned i = 0; i < LEAVING && tasks_count(true) > 1; i++)
 		(void)sys_call0(SYS_sched_yield);
 	r = sys_call2(nr, a0, a1);
@@ -143,7 +151,10 @@ long service_alone(struct host *h, long nr, long a0, long a1)
 	return r;
 }
 
-/* The new thread starts here with its argument in place: clone in assembler, because it returns twice on different stacks. */
+/*
+ * The new thread starts here, its argument in a register: clone is called in assembler, because it
+ * returns twice, on different stacks.
+ */
 long service_clone(unsigned long flags, void *stack, void *tls, int (*fn)(void *), void *arg);
 __asm__(
     ".text\n.type service_clone,@function\nservice_clone:\n"
@@ -161,7 +172,7 @@ int service_start(struct host *h)
 
 	if (h->h_svc_stack == NULL && (h->h_svc_stack = linux_mmap(SVC_STACK + SVC_TLS)) == NULL)
 		return -ENOMEM;
-	if (h->h_wake > 0) /* a forked child must not have its parent's */
+	if (h->h_wake > 0) /* a forked child must not have its parent's eventfd */
 		(void)sys_call1(SYS_close, h->h_wake);
 	long wake = sys_call2(SYS_eventfd2, 0, EFD_CLOEXEC);
 	if (wake < 0)
@@ -172,7 +183,10 @@ int service_start(struct host *h)
 	    1024);    /* room for initial-exec TLS below, never used */
 	tcb[0] = tcb; /* the thread pointer points to itself */
 	tcb[2] = tcb;
-	/* it must never run a handler of the program: it starts with every signal blocked */
+	/*
+	 * the service thread must never run a handler of the program: it starts with every signal
+	 * blocked
+	 */
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&all, (long)&old, 8);
 	ready = 0;
 	alive = 1; /* a stand-in until the thread's number is known */

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Where the C library makes the system calls that are ours: `mov $N,%eax; syscall`, seven bytes. A place is left out if some
- * branch nearby leads to its inside. What looks like a branch may be the middle of another instruction: so execve() must not be
- * left out for what stands before it, which is another function's and has no business inside this one, and the most frequent
- * of such middles is known. (Of the 32 of Debian 12's library one is left out: in tcgetattr(), of which nothing is wanted.)
+ * The sites at which the C library makes the intercepted system calls: `mov $N,%eax; syscall`,
+ * seven bytes. A site is left out if a branch nearby leads into it. Bytes that look like a branch
+ * may be the middle of another instruction. So bytes before the entry of execve() do not count:
+ * they belong to another function, which does not branch into this one; and the most frequent such
+ * instruction is recognised. (Of the 32 sites of Debian 12's library one is left out: in
+ * tcgetattr(), which is not needed.)
  *
- * Reading a megabyte of code takes longer than all else at the start of a program, and a family's programs have the same
- * library as a rule. So the first notes what it found, by the library's build id, in the family's memory; the others look there
- * whether it is so. No program waits: while the note is being written, and where the note is of another library, a program looks
- * for itself. What is noted is not believed: the bytes there are compared.
+ * Searching a megabyte of code takes longer than the rest of a program's start, and the programs of
+ * a family usually have the same library. So the first program notes the sites that it found in the
+ * family's memory, with the library's build id; other programs use the note. No program waits:
+ * while the note is being written, or if the note is of another library, a program searches itself.
+ * The note is not trusted: the bytes at each noted site are compared.
  */
 #include "run/sites.h"
 #include "run/calls.h"
@@ -56,11 +59,13 @@ void sites_take_object(struct library *lib, const struct elf_object *o, const ui
 	lib->entry = elf_symbol(o, "execve");
 }
 
-#define WINDOW 8192 /* how far from the function that is exported a thread's end is looked for */
+/* distance from the exported function within which the end of a thread is searched */
+#define WINDOW 8192
 
 /*
- * A thread's end is `mov $60,%edx`, and soon, where a loop begins, `xor %edi,%edi; mov %edx,%eax; syscall; jmp` back to the xor: the
- * one branch leads to the beginning of the place.
+ * The end of a thread is `mov $60,%edx`, and soon after, at the start of a loop, `xor %edi,%edi;
+ * mov %edx,%eax; syscall; jmp` back to the xor: the only branch leads to the first byte of the
+ * site.
  */
 static uint8_t *find_thread_exit(const struct library *lib, uint8_t *near_to)
 {
@@ -111,20 +116,26 @@ static int is_site(const uint8_t *p)
 	return p[0] == 0xb8 && p[5] == 0x0f && p[6] == 0x05 && calls_at_site(nr);
 }
 
-#define NEAR                                                                                       \
-	8192 /* how far from a site a branch to it is looked for: it would be of the same function */
-#define CLOSELY 160 /* there short branches reach it */
+/*
+ * distance from a site within which branches to it are searched: such a branch is in the same
+ * function
+ */
+#define NEAR 8192
+#define CLOSELY 160 /* distance within which short branches reach the site */
 #define MAXFOUND (2 * MAXSITES)
 
-/* What looks like a site, in order of address. */
+/* The bytes that look like sites, in order of address. */
 struct found {
 	const struct library *lib;
 	unsigned n;
 	uint8_t *at[MAXFOUND];
-	bool inside[MAXFOUND]; /* some branch goes there */
+	bool inside[MAXFOUND]; /* a branch leads into the site */
 };
 
-/* A branch at p to `to`: if that is the inside of the seven bytes of a site not far away, that is none. */
+/*
+ * Handles a branch at p to `to`: a nearby site whose seven bytes contain `to` is marked as left
+ * out.
+ */
 static void note_branch(struct found *f, const uint8_t *p, const uint8_t *to)
 {
 	unsigned lo = 0, hi = f->n;
@@ -160,7 +171,9 @@ static void look_closely(struct found *f, const uint8_t *site)
 			note_branch(f, p, p + 2 + (int8_t)p[1]);
 }
 
-/* The long branch whose opcode ends at p, if it goes to where sites from lo to hi lie. */
+/*
+ * Handles the long branch whose opcode ends at p, if its target lies among the sites from lo to hi.
+ */
 static void look_at(struct found *f, const uint8_t *p, unsigned lo, unsigned hi)
 {
 	int32_t rel;
@@ -171,7 +184,9 @@ static void look_at(struct found *f, const uint8_t *p, unsigned lo, unsigned hi)
 		note_branch(f, (*p & 0xfe) == 0xe8 ? p : p - 1, to);
 }
 
-/* Where among the 16 bytes from p on the last of a long branch's opcode may be: one bit each. */
+/*
+ * For each of the 16 bytes from p on one bit: may the byte be the last of a long branch's opcode?
+ */
 static unsigned branch_opcodes(const uint8_t *p)
 {
 	__m128i b = _mm_loadu_si128((const __m128i_u *)p),
@@ -185,7 +200,7 @@ static unsigned branch_opcodes(const uint8_t *p)
 	return (unsigned)_mm_movemask_epi8(_mm_or_si128(call, cond));
 }
 
-/* All that is near some site, once, as if code began at every byte of it. */
+/* Handles every byte near any site once, as if an instruction began at each byte. */
 static void look_around(struct found *f)
 {
 	const uint8_t *text = f->lib->text + 1, *end = f->lib->text + f->lib->len - 32, *p = text;
@@ -227,7 +242,7 @@ static unsigned search_sites(const struct library *lib, uint8_t **site)
 	return n;
 }
 
-/* 0: nothing is noted of this library. */
+/* 0: there is no note of this library. */
 static unsigned take_noted(const struct library *lib, const struct sites_note *note, uint8_t **site)
 {
 	if (atomic_load(&note->sn_state) != SITES_NOTED ||

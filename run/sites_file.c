@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The sites of a C library that this process does not run: the command notes them in the family's memory before a program looks. */
+/*
+ * The sites of a C library that this process does not run: the command notes them in the family's
+ * memory before a program searches.
+ */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -8,7 +11,10 @@
 
 #include "run/sites.h"
 
-/* A file as it is, size bytes of which are at base. What is read must be where its address says. 0: it is not so. */
+/*
+ * A mapped file of size bytes at base. The bytes that are read must lie at the offset that equals
+ * their address. 0: they do not.
+ */
 static int library_file(const uint8_t *base, size_t size, struct library *lib)
 {
 	const Elf64_Ehdr *eh = (const void *)base;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Blocks of a stack and of thread storage for threads that are in the engine, and what is done about the thread's own storage meanwhile.
+ * Blocks with a stack and thread storage for threads in the engine, and the handling of a thread's
+ * own storage during a call.
  *
- * The thread's block of static storage may be paged out as its stack may. The kernel writes there whenever it has interrupted the thread
- * (rseq), and code that guards its stack reads there: for the time of a call the thread's area is not registered with the kernel, and its
- * thread pointer names a block of ours.
+ * The thread's block of static storage may be paged out as its stack may. The kernel writes to that
+ * storage whenever it has interrupted the thread (rseq), and code with stack protection reads it.
+ * During a call the thread's rseq area is unregistered, and its thread pointer names a block of the
+ * runtime.
  *
  * Locks: none; a block is taken by a bit.
  */
@@ -23,7 +25,10 @@ static _Atomic uint64_t blocks_used;
 static _Atomic uint32_t blocks_waiters,
     blocks_given; /* threads that wait for a block; futex: changed when one may be free */
 
-/* Thousands of threads may want one at once: if they looked again and again, the thread that serves faults would get no CPU. */
+/*
+ * Thousands of threads may need a block at once: if they polled, the service thread would get no
+ * CPU.
+ */
 static void await_block(void)
 {
 	atomic_fetch_add(&blocks_waiters, 1);
@@ -66,16 +71,19 @@ void stack_forked(void)
 }
 
 /* ---- the thread's own block of storage ---- */
-#define RSEQ_BYTES 32u /* as the C library registers it */
+#define RSEQ_BYTES 32u /* the signature with which the C library registers the area */
 #define RSEQ_SIG 0x53053053u
 
 /* const after host_init: fsgsbase, the instructions that read and write the thread pointer, may be used */
 static bool fast_pointer;
-/* const after host_init: where the C library's area for the kernel lies from the thread pointer on, if it has registered one */
+/*
+ * const after host_init: offset of the C library's rseq area from the thread pointer, if the
+ * library has registered an area
+ */
 static const ptrdiff_t *rseq_offset;
 static const unsigned *rseq_size;
 
-/* The loader has the two symbols; it is an object among the others. */
+/* The loader, which is one of the objects, has the two symbols. */
 static int find_rseq(const struct elf_object *o, void *arg)
 {
 	(void)arg;
@@ -122,7 +130,7 @@ void host_thread_apart(void)
 	struct block *b =
 	    blocks + ((uintptr_t)__builtin_frame_address(0) - (uintptr_t)blocks) / sizeof *b;
 
-	if (b < blocks + NSTACKS && !b->b_registered) /* else it is the service thread's stack */
+	if (b < blocks + NSTACKS && !b->b_registered) /* else the stack is the service thread's */
 		b->b_registered = thread_rseq(b->b_tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
 }
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store that a process has: opened when it joins, given up when it leaves, changed when its credentials have (creds.c).
+ * The store of a process: opened when the process joins, closed when it leaves, changed when its
+ * credentials change (creds.c).
  *
- * A process that has given up rights asks the supervisor for the store of its credentials, adds it as a swap area, removes the one
- * before, by which every page that lay there comes to the other or to memory, and unmaps and closes what belonged to that. When, and
- * what becomes of a process that cannot, is in leave.c.
+ * A process that has given up rights asks the supervisor for the store of its credentials, adds it
+ * as a swap area, and removes the former swap area, which moves every page there to the new store
+ * or to memory. Then it unmaps the former store and closes its descriptors. leave.c decides when
+ * this happens, and what happens if it fails.
  *
- * Locks: h_lock as writer while the stores change: no fault is served, nothing is paged.
+ * Locks: h_lock as writer while the stores change: no fault is served and no page is moved.
  */
 #include "run/host_quire.h"
 
@@ -35,10 +37,13 @@ int store_open(struct host *h, const struct family_store *st)
 	p->p_charge_arg = h;
 	p->p_tag = pool_tag;
 	p->p_ownfds = true;
-	p->p_exclusive =
-	    true; /* packing again what was only read is the supervisor's time, memory is everybody's */
-	(void)pool_join(
-	    p, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
+	/*
+	 * packing clean pages again takes only the supervisor's time, whereas the memory of a kept
+	 * copy is the whole family's
+	 */
+	p->p_exclusive = true;
+	/* if joining fails, the references of this process stay until the family ends */
+	(void)pool_join(p, (uint32_t)h->h_slot);
 	vn = pool_vnode_create(h->h_vm, p, h->h_told.fw_swap_pages);
 	if (vn == NULL || swap_add(h->h_vm, vn, h->h_told.fw_swap_pages, 0) != VM_OK) {
 		if (vn != NULL)
@@ -55,7 +60,7 @@ int store_open(struct host *h, const struct family_store *st)
 static struct {
 	struct family_store store;
 	uint64_t size;
-} left; /* a store before that pages are in still */
+} left; /* a former store that still has pages */
 
 static void close_store(const struct family_store *st, uint64_t size)
 {
@@ -65,14 +70,16 @@ static void close_store(const struct family_store *st, uint64_t size)
 	hostfd_prune();
 }
 
-/* The process is hosted no more (h_off), and the service thread has ended. */
+/* Called after the hosting of the process (h_off) and the service thread have ended. */
 void store_leave(struct host *h)
 {
 	pool_detach(h->h_pool);
 	close_store(&h->h_stored, h->h_told.fw_store_size);
 	if (left.size > 0)
 		close_store(&left.store, left.size);
-	/* a call that has just ended still looks at the counters: the process gets some of its own */
+	/*
+	 * a call that has just ended still uses the counters, so the process gets private counters
+	 */
 	(void)sys_call6(SYS_mmap, (long)h->h_fam, (long)FAMILY_BYTES, RW,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	(void)sys_call1(SYS_close, h->h_memfd);
@@ -81,7 +88,7 @@ void store_leave(struct host *h)
 	hostfd_prune();
 }
 
-/* h_lock W. 0 or -errno: nothing has changed, or nothing but that both stores are there. */
+/* h_lock W. 0, or -errno: the process still has the former store, or both. */
 int store_change(struct host *h, bool hidden)
 {
 	struct family_store now;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How many threads the process has. The kernel lists the workers that it makes for io_uring among
- * them, and they are threads for calls that want a process of one thread; a program's end does not
- * wait for them.
+ * The number of threads of the process. The kernel also lists its io_uring workers, which count as
+ * threads for calls that need a single-threaded process; the end of a program does not wait for
+ * workers.
  *
- * It opens a file: the caller minds that the number of the descriptor is one of the program's.
+ * The code opens a file: the caller must expect that the descriptor takes one of the program's
+ * numbers.
  */
 #include "run/tasks.h"
 
@@ -16,7 +17,7 @@
 #include "run/text.h"
 #include "sys/linux/sys.h"
 
-/* Is that task one that the kernel made for io_uring? */
+/* Is that task a worker of io_uring? */
 static int is_worker(const char *tid)
 {
 	char path[64] = "/proc/self/task/", comm[8] = "";

@@ -6,8 +6,7 @@
 #include <stdbool.h>
 
 /*
- * Threads, the service thread among them; workers: those that the kernel made for io_uring as well.
- * 0: unknown.
+ * Number of threads, the service thread included; workers: with io_uring's workers. 0: unknown.
  */
 unsigned tasks_count(bool workers);
 #endif

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the kernel does with memory for a thread that ends. In a thread that ends it waits for no userfaultfd: a page that is out is
- * an error to it, which nobody hears of. So it is done here before, where a fault is served as any other:
+ * The memory accesses that the kernel makes for a thread that ends. In an ending thread the kernel
+ * waits for no userfaultfd: a paged-out page is an error, which the kernel ignores. So the runtime
+ * makes these accesses before, where faults are served:
  *
- *   the list of robust locks: whoever waits for a lock that the thread holds is told that its owner died. As the kernel: at most
- *   LIMIT locks, and none after the first that cannot be read;
- *   the word that pthread_join waits for (CLONE_CHILD_CLEARTID). As soon as it is zero the thread's stack may be gone: from there
- *   on nothing is on the stack, and the kernel has no reason to write to the thread's block (rseq).
+ *   the list of robust locks: each lock that the thread holds is marked as having a dead owner,
+ *     and a waiter is woken. As in the kernel: at most LIMIT locks, and none after the first lock
+ *     that cannot be read;
+ *   the word that pthread_join waits for (CLONE_CHILD_CLEARTID). As soon as the word is zero, the
+ *     thread's stack may be unmapped: from then on the code uses no stack, and the kernel no longer
+ *     writes to the thread's block (rseq).
  *
- * Left out: threads that are ended by the end of their process. Locks in their lists that are shared with other processes are found
- * only if what leads to them is in memory.
+ * Left out: threads that are ended by the end of their process. Robust locks of such threads that
+ * are shared with other processes are found only if the list up to them is in memory.
  *
  * Locks: none.
  */
@@ -28,9 +31,10 @@
 #define LIMIT 2048u
 
 struct lock_list {
-	uint64_t next;    /* of the last: the address of this. Bit 0: priorities are inherited */
-	int64_t offset;   /* from an entry to its word */
-	uint64_t pending; /* is just being taken or given */
+	/* in the last entry: the address of this struct. Bit 0: priorities are inherited */
+	uint64_t next;
+	int64_t offset;   /* offset from an entry to its word */
+	uint64_t pending; /* the entry that is being added or removed */
 };
 
 static void wake_one(uint64_t word)
@@ -38,7 +42,7 @@ static void wake_one(uint64_t word)
 	(void)sys_call6(SYS_futex, (long)word, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-/* False: the word cannot be read. */
+/* False: the word is unreadable. */
 static bool leave_lock(uint64_t word, uint32_t tid, bool inherits, bool pending)
 {
 	uint32_t was;
@@ -52,7 +56,7 @@ static bool leave_lock(uint64_t word, uint32_t tid, bool inherits, bool pending)
 			return true;
 	} while (!__atomic_compare_exchange_n((uint32_t *)word, &was,
 	    (was & FUTEX_WAITERS) | FUTEX_OWNER_DIED, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-	/* the kernel hands on what inherits priorities */
+	/* the kernel hands over locks with priority inheritance */
 	if (!inherits && (was & FUTEX_WAITERS) != 0)
 		wake_one(word);
 	return true;
@@ -84,7 +88,9 @@ static void leave_locks(void)
 		    (list.pending & 1) != 0, true);
 }
 
-/* Zeroes the word, wakes who waits for it, and ends the thread, without a stack. */
+/*
+ * Zeroes the word, wakes a thread that waits for it, and ends this thread, without using a stack.
+ */
 static void __attribute__((noreturn)) clear_and_exit(uint32_t *word, long status)
 {
 	__asm__ volatile(

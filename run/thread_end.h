@@ -6,8 +6,9 @@
 #include <stdbool.h>
 
 /*
- * Ends the calling thread, on its own stack. alone: the kernel writes to its block no more (rseq); else the word that a join waits
- * for is left to the kernel. No lock is held. Does not return.
+ * Ends the calling thread, on its own stack. alone: the kernel no longer writes to the thread's
+ * block (rseq); else the kernel clears the word that a join waits for. The caller holds no lock.
+ * Does not return.
  */
 void thread_end(long status, bool alone) __attribute__((noreturn));
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tracking: a range of the program's becomes a segment of the core's space, or a mark if it has no access, and is forgotten again.
+ * Tracking: a range of the program becomes a segment of the core's space, or a mark if the range
+ * has no access; and tracking ends.
  *
  * Lock: h_lock as reader.
  */
@@ -14,8 +15,9 @@
 #include "machine/linux/linux.h"
 
 /*
- * A segment takes memory of the core's, and all of it is from the budget: pages must have the rest. Beyond that a mapping is refused, as
- * the kernel does beyond vm.max_map_count.
+ * The most segments. A segment takes memory of the core, which comes out of the budget; the rest
+ * must be left for pages. Further mappings are refused, as the kernel refuses mappings beyond
+ * vm.max_map_count.
  */
 static bool tables_full(struct host *h)
 {
@@ -24,7 +26,7 @@ static bool tables_full(struct host *h)
 	vm_usage(h->h_vm, &u);
 	if (u.vu_kernel <= h->h_fam->fam_budget / 2)
 		return false;
-	(void)kmem_reap(h->h_vm); /* what was freed since is in caches */
+	(void)kmem_reap(h->h_vm); /* memory freed since is in caches */
 	vm_usage(h->h_vm, &u);
 	return u.vu_kernel > h->h_fam->fam_budget / 2;
 }
@@ -36,7 +38,10 @@ static bool mark_closed(struct host *h, uint64_t base, uint64_t end, bool norese
 	return host_mark(h, MARK_CLOSED, base, end);
 }
 
-/* The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. h_lock R. */
+/*
+ * Starts to track [base, base+len), which the kernel has mapped. On failure the caller unmaps the
+ * range. h_lock R.
+ */
 enum vm_err host_track(struct host *h, uint64_t base, uint64_t len, int prot, unsigned sa_flags)
 {
 	struct segvn_args sa = {
@@ -89,7 +94,10 @@ enum vm_err host_track_closed(struct host *h, uint64_t base, uint64_t end)
 	return VM_OK;
 }
 
-/* Forget what is tracked in the range: contents are dropped, the kernel's mapping stays until the caller changes it. */
+/*
+ * Stops tracking the range: its contents are dropped, and the kernel's mapping stays until the
+ * caller changes it.
+ */
 enum vm_err host_forget(struct host *h, uint64_t base, uint64_t len)
 {
 	struct piece p;
