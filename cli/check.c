@@ -274,6 +274,21 @@ static int check_far(int argc, char **argv)
 
 static bool names_engine(const char *word) { return word[0] == '@' || strstr(word, "://") != NULL; }
 
+/* If a URL stands before options, it goes to the end: options come first. Is the last word a URL or @FILE then? */
+static bool engine_last(int argc, char **argv)
+{
+	for (int i = 1; i + 1 < argc; i++) {
+		char *url = argv[i];
+
+		if (url[0] == '-' || strstr(url, "://") == NULL)
+			continue;
+		memmove(&argv[i], &argv[i + 1], (size_t)(argc - 1 - i) * sizeof *argv);
+		argv[argc - 1] = url;
+		break;
+	}
+	return argc > 1 && names_engine(argv[argc - 1]);
+}
+
 /* quire check [program]: one line each; on standard error, the first obstacle and the way out. */
 int cli_check(int argc, char **argv)
 {
@@ -284,7 +299,7 @@ int cli_check(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--") == 0) {
 		argv++;
 		argc--;
-	} else if (argc > 1 && names_engine(argv[argc - 1])) {
+	} else if (engine_last(argc, argv)) {
 		return check_far(argc, argv);
 	} else if (argc > 1 && argv[1][0] == '-') {
 		return cli_unknown_option(argv[1]);

@@ -507,13 +507,14 @@ static int take_option(
 	}
 }
 
-/* Is there a place that is reached by TLS? */
-static bool has_tls(const struct run_options *o)
+/* Is there a far place, or one that is reached by TLS? */
+static bool has_far(const struct run_options *o, bool tls)
 {
 	for (unsigned i = 0; i < o->nswaps; i++) {
 		const char *url = o->swap[i].url;
 
-		if (url != NULL && (strncmp(url, "rediss", 6) == 0 || strncmp(url, "nbds", 4) == 0))
+		if (url != NULL &&
+		    (!tls || strncmp(url, "rediss", 6) == 0 || strncmp(url, "nbds", 4) == 0))
 			return true;
 	}
 	return false;
@@ -523,10 +524,13 @@ int cli_check_far(const struct run_options *o)
 {
 	const char *tls = o->far_ca != NULL ? "--far-ca" : "--far-psk";
 
-	if ((o->far_ca != NULL || o->far_psk != NULL) && !has_tls(o))
+	if ((o->far_ca != NULL || o->far_psk != NULL) && !has_far(o, true))
 		return fail(
 		    "%s: no place with TLS is named; name one, as --swap rediss://HOST or nbds://HOST",
 		    tls);
+	if (o->password_file != NULL && !has_far(o, false))
+		(void)fail(
+		    "--swap-password is not used: no far place is named, as --swap redis://HOST");
 	return 0;
 }
 

@@ -38,38 +38,105 @@ static bool wait_for(int fd, short events, uint64_t until)
 	return poll(&p, 1, left_ms(until)) == 1;
 }
 
-static int connect_one(const struct addrinfo *ai, uint64_t until)
-{
-	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), e = 0,
-	    one = 1;
-	socklen_t n = sizeof e;
+/* ---- connecting: all addresses of a name, each begun a moment after the one before it ---- */
+#define TRIES 8u    /* under way at a time */
+#define NEXT_MS 250 /* after which the next address is tried, too */
 
-	if (fd < 0)
-		return -1;
+/* Attempts under way, in the order in which they were begun. */
+struct tries {
+	struct pollfd fd[TRIES];
+	unsigned n;
+	int error; /* of the last that failed */
+};
+
+/* Begins an attempt. True: the address answered at once, and its socket is the last of t->fd. */
+static bool begin_try(struct tries *t, const struct addrinfo *ai)
+{
+	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+	bool there;
+
+	if (fd < 0) {
+		t->error = errno;
+		return false;
+	}
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	if (connect(fd, ai->ai_addr, ai->ai_addrlen) == 0)
-		return fd;
-	if (errno == EINPROGRESS && wait_for(fd, POLLOUT, until) &&
-	    getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && e == 0)
-		return fd;
-	if (e == 0)
-		e = errno == EINPROGRESS ? ETIMEDOUT : errno;
-	(void)close(fd);
-	errno = e;
+	there = connect(fd, ai->ai_addr, ai->ai_addrlen) == 0;
+	if (!there && errno != EINPROGRESS) {
+		t->error = errno;
+		(void)close(fd);
+		return false;
+	}
+	t->fd[t->n++] = (struct pollfd){ .fd = fd, .events = POLLOUT };
+	return there;
+}
+
+/* Takes attempt i out of those under way. Its socket. */
+static int take_try(struct tries *t, unsigned i)
+{
+	int fd = t->fd[i].fd;
+
+	memmove(&t->fd[i], &t->fd[i + 1], (--t->n - i) * sizeof *t->fd);
+	return fd;
+}
+
+/* Waits until an attempt succeeds, one fails, or so long. The socket of the one that succeeded, or -1. */
+static int await_tries(struct tries *t, int wait_ms)
+{
+	if (poll(t->fd, t->n, wait_ms) <= 0)
+		return -1;
+	for (unsigned i = t->n; i-- > 0;) {
+		int e = 0;
+		socklen_t n = sizeof e;
+
+		if (t->fd[i].revents == 0)
+			continue;
+		if (getsockopt(t->fd[i].fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && e == 0)
+			return take_try(t, i);
+		t->error = e;
+		(void)close(take_try(t, i));
+	}
 	return -1;
 }
 
-static int connect_any(const char *host, const char *port, uint64_t until, char why[FAR_WHY])
+/*
+ * A socket that is connected to one of the addresses, or -1 and errno. An address that does not answer leaves the others the rest of
+ * the time: each is begun NEXT_MS after the one before it, or as soon as that has failed.
+ */
+static int connect_first(const struct addrinfo *ai, uint64_t until)
+{
+	struct tries t = { .error = ETIMEDOUT };
+	int fd = -1;
+
+	while (fd < 0 && (ai != NULL || t.n > 0) && left_ms(until) > 0) {
+		int wait_ms = left_ms(until);
+
+		if (ai != NULL && t.n < TRIES) {
+			if (begin_try(&t, ai))
+				fd = take_try(&t, t.n - 1);
+			ai = ai->ai_next;
+			wait_ms = ai != NULL && wait_ms > NEXT_MS ? NEXT_MS : wait_ms;
+		}
+		if (fd < 0 && t.n > 0)
+			fd = await_tries(&t, wait_ms);
+	}
+	if (t.n > 0)
+		t.error = ETIMEDOUT;
+	while (t.n > 0)
+		(void)close(take_try(&t, t.n - 1));
+	errno = t.error;
+	return fd;
+}
+
+int far_connect(const char *host, const char *port, uint64_t until, char why[FAR_WHY])
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *all = NULL;
-	int fd = -1, rc = getaddrinfo(host, port, &hints, &all);
+	int fd, rc = getaddrinfo(host, port, &hints, &all);
 
 	if (rc != 0) {
 		(void)snprintf(why, FAR_WHY, "%s: %s", host, gai_strerror(rc));
 		return -1;
 	}
-	for (const struct addrinfo *ai = all; ai != NULL && fd < 0; ai = ai->ai_next)
-		fd = connect_one(ai, until);
+	fd = connect_first(all, until);
 	if (fd < 0)
 		(void)snprintf(why, FAR_WHY, "%s port %s: %s", host, port, strerror(errno));
 	freeaddrinfo(all);
@@ -131,7 +198,7 @@ struct far_conn *far_conn_open(const char *host, const char *port, bool tls, con
 	*final = false;
 	if (c == NULL)
 		return NULL;
-	c->fd = connect_any(host, port, until, why);
+	c->fd = far_connect(host, port, until, why);
 	if (c->fd < 0 || (tls && !start_tls(c, host, ca_file, until, final, why))) {
 		far_conn_close(c);
 		return NULL;

@@ -10,6 +10,11 @@
 
 struct far_conn;
 /*
+ * A TCP connection to one of the host's addresses, until then (ns, as far_now). An address that does not answer does not keep the
+ * others waiting. A socket that never waits, the caller's to close; or -1 and why.
+ */
+int far_connect(const char *host, const char *port, uint64_t until, char why[FAR_WHY]);
+/*
  * Connects within wait_ms; TLS verifies the host's name against ca_file (NULL: the system's certificates). NULL: why.
  * *final: a certificate does not verify or ca_file cannot be read, so there is no use in another try.
  */

@@ -394,21 +394,19 @@ bool far_device_wait(struct far_device *d, int fd, int wait_ms)
 	struct pollfd fds[FAR_FDS + 1];
 	int wake_ms = -1;
 	unsigned n = d->d_link != NULL ? d->d_ops->fo_fds(d->d_link, fds, &wake_ms) : 0;
-	uint64_t now;
+	uint64_t now, give_up = d->d_set.timeout_ms / 2 * (uint64_t)NS_PER_MS;
 
 	fds[n] = (struct pollfd){ .fd = fd, .events = POLLIN }; /* poll passes over -1 */
 	(void)poll(fds, n + 1, sleep_ms(d, wait_ms, wake_ms));
 	now = far_now();
 	/* The engine may know a more exact cause: then fo_work writes that in the place of this one. */
-	if (is_silent_for(d, STUCK_NS, now))
+	if (is_silent_for(d, give_up < STUCK_NS ? give_up : STUCK_NS, now))
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
 	if (d->d_link != NULL && d->d_ops->fo_work(d->d_link, fds, n, d->d_why) != 0)
 		link_lost(d, now, now);
 	clean_text(d->d_why);
-	if (is_silent_for(d, d->d_set.timeout_ms / 2 * (uint64_t)NS_PER_MS, now)) {
-		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
+	if (is_silent_for(d, give_up, now))
 		link_lost(d, silent_since(d), now);
-	}
 	if (d->d_link == NULL && now >= d->d_try)
 		link_open(d, now);
 	if (d->d_link == NULL && timed_out(d, d->d_away, now))

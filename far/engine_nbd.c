@@ -6,13 +6,14 @@
  * A connection that dies aborts its requests: their callbacks tell an error that is the connection's, not the request's, so
  * they answer nothing, and the device asks the next link again.
  */
-#include "far/far.h"
+#include "far/conn.h"
 
 #include <errno.h>
 #include <libnbd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CONNS 4u
 #define DEPTH 64u /* requests of one connection */
@@ -31,11 +32,66 @@ struct ask {
 	unsigned conn;
 };
 
-static void why_nbd(char why[FAR_WHY])
+/*
+ * What libnbd says, with the way out where one is known. True: the same answer is to be expected at another time. A word of psk is
+ * said where keys are used.
+ */
+static bool why_nbd(bool psk, char why[FAR_WHY])
 {
-	const char *text = nbd_get_error();
+	static const struct {
+		const char *said, *why;
+		bool psk, final;
+	} known[] = {
+		{ "requires TLS", "it wants TLS: use nbds://", false, true },
+		{ "refused TLS", "it has no TLS: nbd:// goes without", false, true },
+		{ "no export named", "it has no export of that name", false, true },
+		{ "certificate verif", "TLS: its certificate does not verify by --far-ca", false,
+		    true },
+		{ "gnutls_handshake",
+		    "TLS failed: has it the user and the key that --far-psk names?", true, false },
+	};
+	const char *text = nbd_get_error(), *colon;
 
-	(void)snprintf(why, FAR_WHY, "%s", text != NULL ? text : "unknown error");
+	if (text == NULL)
+		text = "unknown error";
+	for (unsigned i = 0; i < sizeof known / sizeof *known; i++)
+		if (strstr(text, known[i].said) != NULL && psk >= known[i].psk) {
+			(void)snprintf(why, FAR_WHY, "%s", known[i].why);
+			return known[i].final;
+		}
+	/* Not the name of libnbd's function. */
+	if (strncmp(text, "nbd_", 4) == 0 && (colon = strstr(text, ": ")) != NULL)
+		text = colon + 2;
+	(void)snprintf(why, FAR_WHY, "%s", text);
+	return strstr(text, "certificate") != NULL;
+}
+
+/*
+ * False: a server of that URL would not be known by its certificate or key. libnbd verifies no certificate over a Unix socket, nor if
+ * it finds no certificate to trust in the folder that it is given.
+ */
+static bool may_use_tls(const struct far_url *u, const struct far_settings *set, char why[FAR_WHY])
+{
+	char path[4200];
+
+	if (set->tls_psk != NULL && access(set->tls_psk, R_OK) != 0)
+		(void)snprintf(why, FAR_WHY, "--far-psk %.150s: %s", set->tls_psk, strerror(errno));
+	else if (set->tls_psk != NULL)
+		return true;
+	else if (u->socket[0] != '\0')
+		(void)snprintf(why, FAR_WHY,
+		    "TLS over a Unix socket: no certificate is verified there; use --far-psk FILE");
+	else if (set->ca_file == NULL)
+		(void)snprintf(why, FAR_WHY,
+		    "TLS: give --far-psk FILE, or --far-ca FOLDER with ca-cert.pem, which verifies the server");
+	else if (snprintf(path, sizeof path, "%.4096s/ca-cert.pem", set->ca_file) > 0 &&
+	    access(path, R_OK) != 0)
+		(void)snprintf(why, FAR_WHY,
+		    "--far-ca %.100s: %s; of NBD it is a folder with ca-cert.pem", set->ca_file,
+		    strerror(errno));
+	else
+		return true;
+	return false;
 }
 
 /* The user of pre-shared keys: the URL's, else the first that the file names. */
@@ -57,10 +113,8 @@ static bool set_tls(struct nbd_handle *h, const struct far_url *u, const struct 
 
 	if (nbd_set_tls(h, LIBNBD_TLS_REQUIRE) != 0 || nbd_set_tls_verify_peer(h, true) != 0)
 		return false;
-	if (set->ca_file != NULL)
-		return nbd_set_tls_certificates(h, set->ca_file) == 0;
 	if (set->tls_psk == NULL)
-		return true;
+		return nbd_set_tls_certificates(h, set->ca_file) == 0;
 	psk_user(u, set->tls_psk, user);
 	return nbd_set_tls_psk_file(h, set->tls_psk) == 0 &&
 	    (user[0] == '\0' || nbd_set_tls_username(h, user) == 0);
@@ -93,23 +147,39 @@ static bool await_handshake(struct nbd_handle *h, uint64_t until)
 	return true;
 }
 
-static struct nbd_handle *connect_one(
-    const struct far_url *u, const struct far_settings *set, uint64_t until, char why[FAR_WHY])
+/*
+ * Begins the connection. libnbd takes the first address of a name and no other, so the connection is made here. Not where a
+ * certificate is verified: libnbd knows against which name only if it connects by that.
+ */
+static bool begin_connection(struct nbd_handle *h, const struct far_url *u,
+    const struct far_settings *set, uint64_t until, char why[FAR_WHY])
+{
+	int fd;
+
+	if (u->socket[0] != '\0')
+		return nbd_aio_connect_unix(h, u->socket) == 0;
+	if (u->tls && set->tls_psk == NULL)
+		return nbd_aio_connect_tcp(h, u->host[0].host, u->host[0].port) == 0;
+	fd = far_connect(u->host[0].host, u->host[0].port, until, why);
+	return fd >= 0 && nbd_aio_connect_socket(h, fd) == 0; /* the socket is libnbd's now */
+}
+
+/* *final: it will not do at another time. */
+static struct nbd_handle *connect_one(const struct far_url *u, const struct far_settings *set,
+    uint64_t until, bool *final, char why[FAR_WHY])
 {
 	struct nbd_handle *h = handle_new(u, set);
-	int rc;
 
-	(void)snprintf(why, FAR_WHY, "it does not answer");
+	*final = false;
 	if (h == NULL) {
-		why_nbd(why);
+		*final = why_nbd(false, why);
 		return NULL;
 	}
-	rc = u->socket[0] != '\0' ? nbd_aio_connect_unix(h, u->socket)
-				  : nbd_aio_connect_tcp(h, u->host[0].host, u->host[0].port);
-	if (rc == 0 && await_handshake(h, until))
+	(void)snprintf(why, FAR_WHY, "it does not answer");
+	if (begin_connection(h, u, set, until, why) && await_handshake(h, until))
 		return h;
 	if (nbd_get_error() != NULL)
-		why_nbd(why);
+		*final = why_nbd(set->tls_psk != NULL, why);
 	nbd_close(h);
 	return NULL;
 }
@@ -119,12 +189,15 @@ static struct far_link *nbd_open(const struct far_url *u, const struct far_setti
 {
 	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
 	struct far_link *l = calloc(1, sizeof *l);
+	bool final = false;
 	int64_t size;
 
-	*retry = true;
-	if (l == NULL || (l->h[0] = connect_one(u, set, until, why)) == NULL) {
-		/* A certificate that does not verify now will not verify later. */
-		*retry = strstr(why, "certificate") == NULL;
+	if (u->tls && !may_use_tls(u, set, why))
+		final = true;
+	else if (l != NULL)
+		l->h[0] = connect_one(u, set, until, &final, why);
+	*retry = !final;
+	if (l == NULL || l->h[0] == NULL) {
 		free(l);
 		return NULL;
 	}
@@ -144,7 +217,8 @@ static struct far_link *nbd_open(const struct far_url *u, const struct far_setti
 	if (nbd_can_multi_conn(l->h[0]) == 1) {
 		char ignored[FAR_WHY];
 
-		while (l->n < CONNS && (l->h[l->n] = connect_one(u, set, until, ignored)) != NULL)
+		while (l->n < CONNS &&
+		    (l->h[l->n] = connect_one(u, set, until, &final, ignored)) != NULL)
 			l->n++;
 	}
 	return l;

@@ -67,7 +67,7 @@ struct far_settings {
 	uint32_t replicas;   /* Redis: replicas that must have a write before it counts */
 	uint32_t expire_s;   /* Redis: keys go so long after the run was last alive */
 	const char *
-	    ca_file; /* TLS: certificates to trust (NBD: the folder with ca-cert.pem); NULL: the system's */
+	    ca_file; /* TLS: certificates to trust; NULL: the system's. NBD: the folder with ca-cert.pem; NULL: only keys are in order */
 	const char *tls_psk; /* NBD with TLS: file of pre-shared keys, or NULL */
 	bool
 	    fit; /* the size is cut to what the engine has room for now; an engine without room is refused */

@@ -73,6 +73,8 @@ void far_redis_refusal(const char *said, char why[FAR_WHY])
 	far_redis_error(said, text);
 	if (strncmp(said, "NOAUTH", 6) == 0 || strncmp(said, "WRONGPASS", 9) == 0)
 		way_out = " Give the password by --swap-password FILE or QUIRE_SWAP_PASSWORD";
+	else if (strncmp(said, "ERR AUTH", 8) == 0)
+		way_out = " Give no password";
 	else if (far_redis_lacks(said))
 		way_out = ": a run needs it; was it renamed, or is the user not allowed to?";
 	(void)snprintf(why, FAR_WHY, "%.150s%s", text, way_out);

@@ -348,4 +348,31 @@ def packets_are_lost_on_the_net():
     assert int(re.search(r"^ *(\d+) +\d+ +DROP", p.stdout, re.M).group(1)) > 5, p.stdout
 
 
+TWO = "two.quire.test"
+
+
+@needs("redis-server", "redis-cli", "openssl", "nbdkit")
+@long
+def a_name_of_two_addresses_on_this_net():
+    with Redis("--bind", "0.0.0.0", "--protected-mode", "no", tls=True, names="DNS:localhost,IP:127.0.0.1,DNS:" + TWO) as r, \
+            Nbdkit("memory", "64M", options=["-i", "0.0.0.0"]) as n:
+        SMALL.equal("--swap", "rediss://%s:%d?size=64M" % (TWO, r.port), "--far-ca", os.path.join(r.dir, "ca.crt"))
+        SMALL.equal("--swap", "nbd://%s:%d" % (TWO, n.port))
+
+
+@needs("redis-server", "redis-cli", "openssl", "nbdkit", "unshare", "ip", "iptables", "setpriv")
+def a_name_one_of_whose_addresses_does_not_answer():
+    """The first address had all the time that there was for connecting, and of NBD no other was tried."""
+    with tempfile.NamedTemporaryFile("w") as hosts:
+        hosts.write("127.0.0.1 localhost\n192.0.2.1 %s\n192.0.2.2 %s\n" % (TWO, TWO))
+        hosts.flush()
+        net = 'mount --bind "$1" /etc/hosts && shift && ip addr add 192.0.2.1/32 dev lo && ip addr add 192.0.2.2/32 dev lo && ' \
+              "iptables -A INPUT -d 192.0.2.1 -j DROP && "
+        there = ["unshare", "-m", "sh", "-c", net + '"$@"', "sh", hosts.name]
+        if on_a_net_of_its_own(*there, "true").returncode != 0:
+            raise Skipped("this kernel drops no packets by rule, or has no name spaces")
+        p = on_a_net_of_its_own(*there, sys.executable, os.path.abspath(__file__), QUIRE, MAN, README, a_name_of_two_addresses_on_this_net.__name__)
+    assert "1 passed, 0 failed" in p.stdout, p.stdout + p.stderr
+
+
 sys.exit(run_tests(sys.argv[4:]))

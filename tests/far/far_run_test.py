@@ -398,15 +398,20 @@ def a_cluster_one_of_whose_masters_evicts_is_refused():
 @needs("redis-server", "redis-cli", "nbdkit")
 def check_says_in_one_line_what_is_wrong():
     with Redis("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as evicts, Redis(password="sesame") as r, \
-            Nbdkit("memory", "2048") as small, Nbdkit("memory", "64M", options=["-r"]) as fixed:
+            Nbdkit("memory", "2048") as small, Nbdkit("memory", "64M", options=["-r"]) as fixed, \
+            Nbdkit("--filter=exportname", "memory", "64M", "exportname=other", "exportname-strict=true") as named, \
+            Nbdkit("memory", "64M", psk=True) as closed:
         redis = "redis://127.0.0.1:%d"
         for url, word in ((redis % evicts.port, "set noeviction"), (redis % r.port, "NOAUTH"), (redis % r.port, "--swap-password FILE"),
                           (redis % 1, "Connection refused"), (redis % fixed.port, "is it Redis?"), ("redis://nowhere.invalid", "not known"),
                           ("rediss://127.0.0.1:%d" % r.port, "is it a TLS port?"), (small.url(), "too small"), (fixed.url(), "read-only"),
-                          ("nbd://127.0.0.1:1", "refused"), ("nbd://127.0.0.1:%d" % r.port, "does not answer"),
+                          ("nbd://127.0.0.1:1", "refused"),
+                          (named.url() + "/mine", "no export of that name"), (closed.url(), "use nbds://"), ("nbd://nowhere.invalid", "not known"), ("nbd://127.0.0.1:%d" % r.port, "does not answer"),
                           ("nbd+unix:///?socket=/nowhere", "No such file"), ("gopher://x", "known are")):
             p = subprocess.run([QUIRE, "check", "--far-timeout", "1s", url], capture_output=True, text=True, timeout=60)
             assert p.returncode == 125 and p.stdout == "" and p.stderr.count("\n") == 1 and word in p.stderr, "%s: %s" % (url, p.stderr)
+        p = subprocess.run([QUIRE, "check", "nbd://127.0.0.1:1", "--far-timeout", "300ms"], capture_output=True, text=True, timeout=60)
+        assert p.returncode == 125 and "refused" in p.stderr and p.stderr.count("\n") == 1, p.stderr  # the URL may stand before options
         env = dict(os.environ, QUIRE_SWAP_PASSWORD="wrong")
         p = subprocess.run([QUIRE, "check", redis % r.port], capture_output=True, text=True, timeout=60, env=env)
         assert p.returncode == 125 and "WRONGPASS" in p.stderr and p.stderr.count("\n") == 1, p.stderr

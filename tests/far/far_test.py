@@ -12,7 +12,7 @@ import tempfile
 import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from far_servers import Cluster, Nbdkit, Redis, certificates, nbd_file, needs, run_tests, wait_until  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, certificates, nbd_certificates, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 FAR, DRIVE = sys.argv[1:3]
 SIZE = ["--size", str(64 << 20)]
@@ -441,16 +441,41 @@ def nbd_that_fails_says_so_once():
             wrong_after(n.url(), lambda: open(switch, "w").close(), "takes no more: No space left")
 
 
+@contextlib.contextmanager
+def nbd_with_certificate(**certificate):
+    """An nbdkit with TLS, and the folder of its certificate."""
+    with tempfile.TemporaryDirectory() as d:
+        nbd_certificates(d, **certificate)
+        with Nbdkit("memory", "64M", options=["--tls=require", "--tls-certificates=" + d]) as n:
+            yield n, d
+
+
 @needs("nbdkit", "openssl")
 def nbd_with_a_wrong_certificate_is_refused_at_once():
-    with tempfile.TemporaryDirectory() as right, tempfile.TemporaryDirectory() as wrong:
-        for d in (right, wrong):
-            certificates(d)
-            for ours, theirs in (("ca.crt", "ca-cert.pem"), ("server.crt", "server-cert.pem"), ("server.key", "server-key.pem")):
-                shutil.copy(os.path.join(d, ours), os.path.join(d, theirs))
-        with Nbdkit("memory", "64M", options=["--tls=require", "--tls-certificates=" + right]) as n:
-            all_right(n.url("nbds"), far=["--ca", right], ops=100)
-            refused(n.url("nbds"), "certificate", far=["--ca", wrong])  # at once: the time-out is 30 s
+    with nbd_with_certificate() as (n, right), tempfile.TemporaryDirectory() as wrong:
+        nbd_certificates(wrong)
+        all_right(n.url("nbds"), far=["--ca", right], ops=100)
+        refused(n.url("nbds"), "certificate", far=["--ca", wrong])  # at once: the time-out is 30 s
+    for certificate in ({"days": -1}, {"names": "DNS:other.test"}):
+        with nbd_with_certificate(**certificate) as (n, ca):
+            refused(n.url("nbds"), "certificate", far=["--ca", ca])
+
+
+@needs("nbdkit", "openssl")
+def nbd_whose_certificate_libnbd_would_not_verify_is_refused():
+    """Without a certificate to trust, and over a Unix socket, libnbd takes any server for the right one."""
+    with nbd_with_certificate() as (n, right), tempfile.TemporaryDirectory() as empty:
+        refused(n.url("nbds"), "--far-ca")
+        refused(n.url("nbds"), "ca-cert.pem", far=["--ca", empty])
+        refused("nbds+unix:///?socket=/nowhere", "--far-psk", far=["--ca", right])
+        refused(n.url("nbds"), "/nowhere: No such file", far=["--psk", "/nowhere"])
+
+
+@needs("redis-server", "redis-cli", "openssl")
+def redis_whose_certificate_is_expired_or_of_another_name_is_refused_at_once():
+    for certificate, word in (({"days": -1}, "expired"), ({"names": "DNS:other.test"}, "ostname mismatch")):
+        with Redis(tls=True, **certificate) as r:
+            refused("rediss://localhost:%d" % r.port, "the certificate of localhost", word, far=["--ca", os.path.join(r.dir, "ca.crt")])
 
 
 # ---- words ----

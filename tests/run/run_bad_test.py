@@ -305,6 +305,11 @@ def options_without_a_far_place():
     for option in "--far-ca", "--far-psk":
         for places in ([], ["--swap", "/var/tmp"], ["--swap", "redis://127.0.0.1:1"], ["--swap", "nbd://127.0.0.1:1"]):
             refused(125, [option, "rediss://"], option, "/dev/null", *places, "true")
+    where = os.path.join(FOLDER, "password")
+    with open(where, "w") as f:
+        f.write("sesame\n")
+    status, _, err = run([QUIRE, "run", "-m", "8M", "--report", "none", "--swap-password", where, "true"])
+    check(status == 0 and err.count("\n") == 1 and "--swap-password is not used" in err, status, err)
 
 
 def small_stack():

@@ -117,7 +117,7 @@ struct quire_config {
 	uint32_t far_replicas; /* Redis: a write counts when so many replicas have it */
 	const char *
 	    far_ca; /* TLS: the certificates to trust; NULL: the system's. NBD: a folder with ca-cert.pem */
-	const char *far_psk; /* NBD with TLS: file of pre-shared keys, or NULL */
+	const char *far_psk; /* NBD with TLS: file of pre-shared keys; NULL: far_ca must be given */
 	/* The password for URLs that have none. NULL: the first line of the file; if that is NULL,
 	 * too: QUIRE_SWAP_PASSWORD's value. */
 	const char *swap_password, *swap_password_file;
