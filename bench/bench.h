@@ -5,7 +5,7 @@
 
 #include <time.h>
 
-/* Nanoseconds since some moment. */
+/* Nanoseconds since a fixed moment. */
 static inline double bench_ns(void)
 {
 	struct timespec t;

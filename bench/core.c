@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the core's operations cost, on the simulated machine (whose locks check ranks: real ones are cheaper), and what it
- * keeps for each frame and each mapping. Nothing is read or written but the core's own structures; the TLB and the disk
- * of the machine are not part of what is timed.
+ * The cost of the core's operations on the simulated machine (whose locks check ranks: real locks
+ * are cheaper), and the memory that it keeps for each frame and each mapping. Only the core's own
+ * structures are read and written; the times leave out the machine's TLB and disk.
  *
- *   bench_core [rounds [segments]]     the best of that many rounds (5) is printed, in ns of this computer; or only the
- *                                      line of a space with so many segments
+ *   bench_core [rounds [segments]] prints the best of that many rounds (5), in ns of this computer;
+ *   with segments only the line of a space with so many segments
  *
  * Space: `segments` pages of anonymous memory, each a segment of its own with a page's hole behind it.
  */
@@ -64,7 +64,7 @@ static void keep(double *best, double v)
 		*best = v;
 }
 
-/* A page mapped and unmapped in the hole behind a segment, of which none merges. */
+/* A page is mapped and unmapped in the hole behind a segment; no segments merge. */
 static void time_map(struct as *as, uint64_t segs, struct result *r)
 {
 	static vaddr_t at[PAIRS];
@@ -107,7 +107,7 @@ static void time_fault(struct as *as, uint64_t segs, struct result *r)
 			    "as_advise");
 		rnd_state = k + 1;
 		uint64_t step = n > 3 ? n - 3 : 1,
-			 i = 0; /* visits each once: n is 10, 1000 or 8192 */
+			 i = 0; /* visits each segment once: n is 10, 1000 or 8192 */
 		t0 = bench_ns();
 		for (uint64_t c = 0; c < n; c++, i = (i + step) % n)
 			must(as_fault(as, SEGS_AT + 2 * (i * (segs / n)) * PG, PG, F_INVAL, S_READ),
@@ -138,7 +138,8 @@ static struct vm *system_new(struct mach **mp, struct vnode **swap)
 	vc.vc_mach = *mp = sim_create(&cfg);
 	if (*mp == NULL)
 		must(VM_NOMEM, "sim_create");
-	/* A kernel sees its memory through large pages; otherwise this computer's TLB is what is measured. */
+	/* A kernel reaches its memory through large pages; without them the TLB of this computer
+	 * would be measured. */
 	(void)madvise((void *)(((uintptr_t)(*mp)->m_mem + PG - 1) & ~(uintptr_t)(PG - 1)),
 	    (FRAMES - 1) * (size_t)PG, MADV_HUGEPAGE);
 	must(vm_create(&vc, &vm), "vm_create");
@@ -205,7 +206,7 @@ static void bench_fork(void)
 	sim_destroy(m);
 }
 
-/* ---- what is kept ---- */
+/* ---- memory kept ---- */
 static uint64_t boot_bytes(const struct mach *m)
 {
 	uint64_t n = 0;

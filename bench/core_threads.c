@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Page-fault throughput of the core by 1 and by 2 host threads in one space, each in a segment of its own: first touches, then
- * pages in memory whose translations were dropped, then pages taken back from the cache list. as_fault is called directly:
- * what is measured is the core and the machine's translations, not signals.
+ * pages in memory whose translations were dropped, then pages taken back from the cache list.
+ * as_fault is called directly: the core and the machine's translations are measured, not signals.
  *
  *   bench_core_threads [rounds]    on host threads that translate by a table (machine/threads/mach_threads.c): the core alone
  *   bench_core_linux [rounds]      on the Linux machine, where each fault moves a page by a call of the kernel
  *
- * Printed: the best of that many rounds (20): faults a second, in thousands, and the gain by the second thread. The first
- * rows say what this computer's second CPU is good for, and its memory where two CPUs write: rates of the others are to
- * be compared with them. Each thread makes its pages ready itself, so what one has in its cache is not the other's.
+ * Printed: the best of that many rounds (20): thousands of faults a second, and the gain by the
+ * second thread. The first rows show the gain that this computer's second CPU gives at best, and
+ * that its memory gives where two CPUs write: compare the gains of the other rows with these. Each
+ * thread makes its pages ready itself, so that they are in its own CPU's cache.
  */
 #include "bench/core_threads.h"
 #include "bench/bench.h"
@@ -29,15 +30,15 @@ static const char *const cases[NCASES] = { "work that shares nothing", "pages ze
 	"first touches", "pages in memory", "pages of the cache list" };
 #define FLOOR_STEPS 200u /* about as long as a fault */
 
-static char *own_memory; /* 2 * BT_PAGES pages that the core has nothing to do with */
+static char *own_memory; /* 2 * BT_PAGES pages that the core does not manage */
 
-/* Threads write nothing of each other's lines here. */
+/* Here no thread writes a cache line of the other's. */
 struct worker {
 	_Alignas(128) struct as *as;
 	vaddr_t at;
 	enum seg_rw rw;
 	enum vm_err (*prepare)(
-	    struct as *, vaddr_t); /* by the thread itself: what is in its cache is its own doing */
+	    struct as *, vaddr_t); /* by the thread itself, so that its own CPU's cache is filled */
 	pthread_barrier_t *start;
 	enum vm_err err;
 	double from, to;
@@ -51,7 +52,7 @@ static void must(enum vm_err e, const char *what)
 	exit(1);
 }
 
-/* What two threads of this computer gain at best. */
+/* The gain by a second thread of this computer at best. */
 static void *work_alone(void *arg)
 {
 	struct worker *w = arg;
@@ -66,7 +67,7 @@ static void *work_alone(void *arg)
 	return NULL;
 }
 
-/* ---- what is there before the faults ---- */
+/* ---- gains without faults ---- */
 static enum vm_err as_it_is(struct as *as, vaddr_t at) { return VM_OK; }
 
 static enum vm_err drop_translations(struct as *as, vaddr_t at)
@@ -80,7 +81,8 @@ static enum vm_err page_out(struct as *as, vaddr_t at)
 	return as_advise(as, at, BT_PAGES * (uint64_t)PG, ADV_PAGEOUT);
 }
 
-/* The most that first touches could gain: zeroing takes memory's time, which the CPUs share. */
+/* The largest gain that first touches could have: zeroing takes the bandwidth of memory, which the
+ * CPUs share. */
 static void *zero_alone(void *arg)
 {
 	struct worker *w = arg;
@@ -110,7 +112,8 @@ static void *fault_all(void *arg)
 	return NULL;
 }
 
-/* Each on a CPU of its own: the kernel likes to wake the second thread on the first one's. */
+/* Each thread is bound to a CPU of its own, because the kernel tends to wake the second thread on
+ * the CPU of the first. */
 static void start_on(pthread_t *t, unsigned nth, void *(*fn)(void *), struct worker *w)
 {
 	cpu_set_t allowed, one;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What bench/core_threads.c needs of the machine that it runs on. */
+/* The functions that bench/core_threads.c needs of its machine. */
 #ifndef BENCH_CORE_THREADS_H
 #define BENCH_CORE_THREADS_H
 
@@ -8,8 +8,9 @@
 #define BT_PAGES 8192u /* a thread */
 
 extern const char *const bt_about;
-/* A system with 4 * BT_PAGES frames and a space; where the two segments may lie. Swap for the machines that can have it. */
+/* Makes a system with 4 * BT_PAGES frames and a space; the addresses for the two segments. Adds
+ * swap on the machines that can have it. */
 struct as *bt_open(vaddr_t at[2], struct vnode **swap);
-void bt_mapped(struct as *, vaddr_t at); /* a segment is there now */
+void bt_mapped(struct as *, vaddr_t at); /* a segment has been made there */
 void bt_close(struct as *);
 #endif

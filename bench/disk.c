@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The disk's part of a fault: what reading a page of a swap file takes with nothing of a VM system around it.
+ * The disk's part of a fault: the time to read a page of a swap file without any VM system.
  *
  *     disk [-m MiB] [-n READS] [-r REPEATS] [-d DIRECTORY]
  *
  * An unnamed file of MiB (256) in DIRECTORY (/var/tmp), written beforehand, past the page cache (O_DIRECT), one thread, one
  * read at a time of 4 KiB in no order. Figures, each a key with .min, .median and .max, in microseconds a read:
  *
- *   disk.read_us    reads alone
- *   disk.awake_us   the same, begun by io_submit, the result awaited by looking for it instead of sleeping
- *   disk.mixed_us   as many bytes are written meanwhile, in pieces of 64 KiB, as a pager must that evicts modified pages:
- *                   at most four pieces in flight (io_submit); time for both
- *   disk.sync_us    the same, each piece waited for
+ *   disk.read_us reads alone disk.awake_us the same, begun by io_submit, the result awaited by
+ *   polling instead of sleeping disk.mixed_us as many bytes are written meanwhile, in pieces of 64
+ *   KiB, as a pager must that evicts modified pages: at most four pieces in flight (io_submit);
+ *   time for both disk.sync_us the same, each piece waited for
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -90,7 +89,7 @@ static void send(void)
 	d.inflight++;
 }
 
-/* What a context's number points to: id, entries, head, tail. */
+/* The structure that a context's number points to: id, entries, head, tail. */
 static void look(void)
 {
 	const uint32_t *ring = (const uint32_t *)(uintptr_t)d.readaio;

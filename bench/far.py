@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """far.py [--mib N] [--rounds N] [--seconds N]: far swap beside the engines' own clients, and a program that pages to each place.
 
-Starts redis-server and nbdkit on the loopback, for itself. First table: units of 64 KiB, 16 under way, through quire-far and through the
-raw client (redis-benchmark; nbdcopy), in turn, MiB/s, median of the rounds, and the ratio: written where nothing is yet, written
-over what is there, read. Second: seconds of a python program in half of
-the memory that it needs, its swap in a file, in an encrypted file, on NBD, on Redis, in turn, and the ratio to the file's of the same
-round, of CPU seconds, too (what a ratio of seconds has more than that is waiting); beside it how long a page alone takes to come back from each, as the engine is slower than the disk or not. --seconds bounds
-the whole: rounds that would not fit are left out, and the number of those that were made is printed."""
+Starts redis-server and nbdkit on the loopback for its own use. First table: units of 64 KiB, 16
+under way, through quire-far and through the raw client (redis-benchmark; nbdcopy), in turn, MiB/s,
+median of the rounds, and the ratio: writes to new places, writes to used places, reads. Second:
+seconds of a python program in half of the memory that it needs, its swap in a file, in an encrypted
+file, on NBD, on Redis, in turn, and the ratio to the file's of the same round, also of CPU seconds
+(where the ratio of seconds is larger, the rest is waiting). Beside it the time for one page to come
+back from each place, which shows whether the engine is slower than the disk. --seconds bounds the
+whole: rounds that would not fit are left out, and the number of rounds made is printed."""
 import argparse
 import json
 import os
@@ -54,7 +56,8 @@ def listens(number):
 
 
 def ours(url, mib):
-    """MiB/s written to new places, written over, and read, and microseconds of one page alone, through quire-far."""
+    """ MiB/s of writes to new places, writes to used places, and reads, and microseconds of one
+page alone, through quire-far."""
     r, w = os.pipe()
     os.write(w, url.encode() + b"\n")
     os.close(w)
@@ -66,8 +69,9 @@ def ours(url, mib):
 
 
 def raw_redis(number, mib):
-    """redis-benchmark: keys that are new (random of 10^9, after FLUSHALL), then as many keys as we use, which all exist. It tells
-    time in milliseconds, so what may be repeated is repeated; quire-far does the same."""
+    """ redis-benchmark: new keys (random of 10^9, after FLUSHALL), then as many keys as Quire uses,
+which all exist. It prints times in milliseconds, so short steps are repeated; quire-far repeats
+them, too."""
     def benchmark(test, keys, passes=1):
         p = subprocess.run(["redis-benchmark", "-p", str(number), "-d", "65536", "-n", str(passes * mib * 16), "-c", "1", "-P", str(DEPTH),
                             "-r", str(keys), "-t", test, "--csv"], capture_output=True, text=True, check=True)
@@ -86,7 +90,8 @@ def raw_redis(number, mib):
 
 
 def raw_nbd(mib):
-    """nbdcopy, as many requests under way in all, to a server of its own: as new as ours, which trims what it wrote."""
+    """ nbdcopy, with as many requests under way in all, to a server of its own, as new as Quire's,
+which trims what it wrote."""
     number, speed = port(), []
     server = subprocess.Popen(WITH_US + ["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(number), "memory", "%dM" % mib], **QUIET)
     try:
@@ -106,7 +111,7 @@ def raw_nbd(mib):
 
 
 def rounds_of(what, rounds, until):
-    """So many results, or as many as there is time for, but one at least."""
+    """ So many results, or as many as the time allows, but at least one."""
     rows = []
     while not rows or (len(rows) < rounds and time.monotonic() + took < until):
         t = time.monotonic()
@@ -132,7 +137,7 @@ def children_cpu():
 
 
 def program(options):
-    """Seconds, and seconds of CPU of the program and of the supervisor's helpers."""
+    """ Seconds, and CPU seconds of the program and of the supervisor's helpers."""
     t, cpu = time.monotonic(), children_cpu()
     p = subprocess.run([os.path.join(BUILD, "quire"), "run", "-m", "28M", "--report", "none", *options, "--", "/usr/bin/python3", "-c", PROGRAM],
                        capture_output=True, text=True)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * Quire's cost of a fault, on the workload of bench/workload.h: libquire, faults
- * served in the faulting thread.
+ * The cost of a Quire fault, on the workload of bench/workload.h: libquire, faults served in the
+ * faulting thread.
  *
  *     fault [-k null|pool|file] [-m MiB] [-b MiB] [-p MiB] [-n ACCESSES] [-r REPEATS] [-s SEED] [-d DIRECTORY]
  *           [-a PATTERN] [-w PERCENT]
@@ -17,9 +17,8 @@
  *
  * Prints key-value lines as fault_kernel does; microseconds:
  *
- *   us_per_access   wall time over accesses, those that hit included
- *   us_per_fault    the same time, less that of the accesses that hit, over the faults
- *                   for pages in the store: what the kernel calls major faults
+ *   us_per_access wall time over accesses, including hits us_per_fault the same time, less that of
+ *   the hits, over the faults for pages in the store: the kernel calls these major faults
  *
  * and, an access, the major faults and how much of the file was read and written (faults_per_access, read_kib_per_access,
  * written_kib_per_access); how many other faults there were, and how many pages read ahead (others_per_fault, ahead_per_fault);
@@ -66,7 +65,7 @@ static void die(const char *what)
 	exit(errno == ENOSYS || errno == EPERM ? SKIP : 2);
 }
 
-/* Touched beforehand: its own first faults are not what is measured. */
+/* Touched beforehand, so that its own first faults are not measured. */
 static void *plain(size_t bytes)
 {
 	void *p = mmap(
@@ -211,7 +210,7 @@ int main(int argc, char **argv)
 		wl_fill(&w, i, base + i * WL_WORDS);
 	w.pattern = o.pattern;
 	w.writes = o.writes;
-	/* The first round pays for the state that filling left behind: not counted. */
+	/* The first round pays for the state that filling left behind, so it is not counted. */
 	wl_accesses(&w, base, o.n);
 	for (size_t r = 0; r < o.repeats; r++) {
 		struct quire_stats before = stats(q);

@@ -1,25 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The kernel's cost of a fault, on the workload of bench/workload.h.
+ * The cost of a kernel fault, on the workload of bench/workload.h.
  *
  *     fault_kernel [-m MiB] [-n ACCESSES] [-r REPEATS] [-s SEED] [-a PATTERN] [-w PERCENT]
  *
  * Fills a private anonymous region of MiB (256), then makes REPEATS (5) times
- * ACCESSES (100000) accesses: PATTERN (random), PERCENT (100) of them writes.  The program sets no limit itself:
- * bench/peers.sh runs it inside a memory cgroup with some swap area on.  It
- * prints key-value lines; the figures are microseconds:
+ * ACCESSES (100000) accesses: PATTERN (random), PERCENT (100) of them writes.  The program sets no
+ * limit itself: bench/peers.sh runs it inside a memory cgroup with a swap area on. It prints
+ * key-value lines; the figures are microseconds:
  *
- *   us_per_access    wall time over accesses, those that hit included
- *   us_per_fault     the same time, less that of the accesses that hit, over
- *                    the process's major faults
+ *   us_per_access wall time over accesses, including hits us_per_fault the same time, less that of
+ *   the hits, over the process's major faults
  *
  * and, an access, the major faults and what the machine swapped in and out meanwhile (faults_per_access, read_kib_per_access,
  * written_kib_per_access), and what was resident at the end (resident_mib).
  *
- * A hit's cost is measured on a second region small enough to stay resident.
- * Transparent huge pages are off for both regions: the unit of the comparison
- * is the 4 KiB page.  Exit status 1 if any content was wrong.
+ * The cost of a hit is measured on a second region small enough to stay resident. Transparent huge
+ * pages are off for both regions: the unit of the comparison is the 4 KiB page. Exit status 1 if
+ * any content was wrong.
  */
 
 #include <sys/mman.h>
@@ -69,7 +68,8 @@ static long major_faults(void)
 	return u.ru_majflt;
 }
 
-/* A number of /proc, or 0: that after the word name, or (no name) the second one of the file. */
+/* A number from /proc, or 0: the number after the word name, or (no name) the second number of the
+ * file. */
 static double counter(const char *path, const char *name)
 {
 	FILE *f = fopen(path, "r");
@@ -99,7 +99,7 @@ static long number(const char *text, long low, long high)
 	return n;
 }
 
-/* n accesses: microseconds, and the major faults among them. */
+/* n accesses: returns microseconds, and the major faults among them. */
 static double timed_round(struct workload *w, uint64_t *base, size_t n, long *major)
 {
 	long before = major_faults();
@@ -109,7 +109,7 @@ static double timed_round(struct workload *w, uint64_t *base, size_t n, long *ma
 	return us;
 }
 
-/* The content after all: 0, or 1 if a word is wrong. */
+/* Checks the contents after all accesses: 0, or 1 if a word is wrong. */
 static int check_region(struct workload *w, uint64_t *base, size_t pages)
 {
 	int c;
@@ -158,7 +158,7 @@ int main(int argc, char **argv)
 		wl_fill(&w, i, base + i * WL_WORDS);
 	w.pattern = pattern;
 	w.writes = writes;
-	/* The first round pays for the state that filling left behind: not counted. */
+	/* The first round pays for the state that filling left behind, so it is not counted. */
 	wl_accesses(&w, base, n);
 	in = counter("/proc/vmstat", "pswpin");
 	out = counter("/proc/vmstat", "pswpout");

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The floor: what the kernel's own part of an in-thread fault costs, with
- * nothing of a VM system added.
+ * The floor: the cost of the kernel's own part of an in-thread fault, without any VM system.
  *
  *     floor [-n FAULTS] [-r REPEATS]
  *
@@ -33,7 +32,7 @@
 
 #include "workload.h"
 
-/* Headers older than Linux 6.8 do not know the call. */
+/* Headers older than Linux 6.8 do not define the call. */
 #ifndef UFFDIO_MOVE
 struct uffdio_move {
 	__u64 dst;
@@ -60,8 +59,8 @@ enum act { ZERO, CYCLE };
 static volatile struct {
 	int fd;
 	enum act act;
-	char *managed; /* SPAN pages; the current resident one is `resident` */
-	char *arena;   /* SPAN pages: where a page is while it is away */
+	char *managed; /* SPAN pages; the only resident page is `resident` */
+	char *arena;   /* SPAN pages: where a page is while it is paged out */
 	size_t resident;
 	uint64_t served;
 } f;
@@ -73,9 +72,9 @@ static void fatal(const char *what)
 }
 
 /*
- * EEXIST after a move that succeeded is possible on some kernels; the content
- * check at the end would catch a page that really was not moved, so it is not
- * taken as fatal here.  EAGAIN asks for another try.
+ * Some kernels return EEXIST after a move that succeeded; the content check at the end would catch
+ * a page that really was not moved, so EEXIST is not treated as fatal here. EAGAIN asks the caller
+ * to try again.
  */
 static void move(char *to, char *from)
 {
@@ -153,7 +152,8 @@ static void set_up(void)
 		fatal("sigaction");
 	f.managed = span();
 	f.arena = span();
-	/* Both: moving out into the arena is a move whose destination must be watched. */
+	/* Both are registered: the destination of a move out into the arena must be registered,
+	 * too. */
 	watch(f.managed);
 	watch(f.arena);
 }
@@ -194,8 +194,8 @@ static double signal_round(size_t n)
 }
 
 /*
- * Put a numbered page everywhere in the arena, one of them resident.  By COPY:
- * a write after a zero-fill would leave the shared zero page behind first.
+ * Puts a numbered page at each place of the arena, and one of them at its address. Uses COPY: a
+ * write after a zero-fill would leave the shared zero page behind first.
  */
 static void populate(void)
 {
@@ -288,7 +288,7 @@ int main(int argc, char **argv)
 	for (size_t r = 0; r < repeats; r++) {
 		mov[r] = move_round(n);
 		cyc[r] = cycle_round(n, &errors);
-		/* Page 0 back, so that move_round finds it where it expects it. */
+		/* Moves page 0 back to the place where move_round expects it. */
 		(void)*(volatile uint64_t *)f.managed;
 	}
 	wl_print("floor.signal_us", sig, repeats);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * What memory that fits costs: the same work on a libquire mapping, wholly resident, and on plain mmap, in turns.
+ * The cost of memory that fits: the same work on a libquire mapping, wholly resident, and on plain
+ * mmap, in turns.
  *
  *     hit [-m MiB] [-r ROUNDS] [-s SEED]
  *
@@ -13,8 +14,8 @@
  *
  * Three regions of MiB (64) each: native 4 KiB pages, Quire, native huge pages (MADV_HUGEPAGE). Prints for each kind of
  * work Quire's time over that of native 4 KiB pages, and over that of huge pages: minimum, median, maximum of ROUNDS (15)
- * rounds; in each round the order of the three changes. Quire's pages are 4 KiB: what huge pages save, it does not have.
- * Exit status 1 if a result differs, 77 if this kernel cannot do it.
+ * rounds; in each round the order of the three changes. Quire's pages are 4 KiB: it does not save
+ * what huge pages save. Exit status 1 if a result differs, 77 if this kernel lacks a feature.
  */
 #include <errno.h>
 #include <string.h>
@@ -184,7 +185,7 @@ int main(int argc, char **argv)
 	for (int k = 0; k < NREGIONS; k++)
 		lay_chain(p[k]);
 	for (int w = 0; w < NWORKS; w++) {
-		for (size_t r = 0; r < rounds + 1; r++) { /* the first warms up */
+		for (size_t r = 0; r < rounds + 1; r++) { /* the first round warms up */
 			double us[NREGIONS];
 			uint64_t got[NREGIONS];
 

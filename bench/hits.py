@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What Quire costs a program that fits: libquire's mappings, then whole programs under `quire run`.
+""" What Quire costs a program that fits: libquire's mappings, then whole programs under `quire
+run`.
 
     hits.py [--rounds 10] [--only NAME ...]
 
 First build/hit: the same work on a mapping of libquire's and on plain mmap. Then each program natively and under
-`quire run --memory 512M` in turns, the order changing from round to round. A ratio is made of the two times of one
-round: of the clock, and of the CPUs (user and system, helpers included), which a busy machine disturbs less. Prints
-minimum, median and maximum, and the median time natively: gcc-small, one file of some hundred lines, and python3-start
-show how much of a short run is the start. Then what starting costs, in milliseconds: /bin/true hosted less /bin/true
-alone, and the same for each of 50 that a hosted shell starts. Exit status 1 if an output differs or build/hit fails.
+`quire run --memory 512M` in turns, the order changing from round to round. A ratio is made of the
+two times of one round: of the clock, and of the CPUs (user and system, helpers included), which
+other work on the machine disturbs less. Prints minimum, median and maximum, and the median time
+natively: gcc-small, one file of some hundred lines, and python3-start show the share of the start
+in a short run. Then the cost of a start, in milliseconds: /bin/true hosted less /bin/true alone,
+and the same for each of 50 that a hosted shell starts. Exit status 1 if an output differs or
+build/hit fails.
 """
 
 import argparse
@@ -40,7 +43,7 @@ def functions(n):
 
 
 def programs(folder):
-    """Name, argv; each prints what must be the same."""
+    """ Name, argv; the output of each must be the same in every run."""
     with open(os.path.join(folder, "lines"), "w") as f:
         f.writelines("%07d\n" % (i * 7919 % 1000003) for i in range(2500000))
     with open(os.path.join(folder, "many.c"), "w") as f:
@@ -87,7 +90,7 @@ def compare(name, argv, hosted, folder, rounds):
 
 
 def started(hosted, folder, argv, n):
-    """Milliseconds more for each of n starts: minimum, median, maximum of nine."""
+    """ Extra milliseconds for each of n starts: minimum, median, maximum of nine."""
     times = sorted((run(hosted + argv, folder)[0] - run(argv, folder)[0]) * 1e3 / n for _ in range(9))
     return times[0], times[4], times[8]
 

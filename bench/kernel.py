@@ -5,19 +5,24 @@
 kernel.py KERNEL.elf DIR [--memory MIB ...] [--need MIB] [--only NAME ...] [--rounds N] [--icount] [--again] [--table] [--least]
 
 Both machines have one CPU, the same memory, the same file system image, the same empty swap disk and the same program of the
-distribution. The programs touch much memory with little arithmetic, as QEMU translates every instruction: long lines are sorted,
-long rows selected, long strings hashed, tables of constants compiled. --need says how much memory each of them needs (a column of the
-output: its peak on this computer); without it, 16 MiB more than the machine has. Debian's kernel is the package linux-image-cloud-amd64, unpacked and not
+distribution. The programs touch much memory with little arithmetic, because QEMU translates every
+instruction: long lines are sorted, long rows selected, long strings hashed, tables of constants
+compiled. --need prints how much memory each of them needs (a column of the output: its peak on this
+computer); without it, 16 MiB more than the machine has. Debian's kernel is the package
+linux-image-cloud-amd64, unpacked and not
 installed, with a small first program (kernel_init.c). Quire runs on the machine "microvm", Debian's kernel on "pc": it finds
-no clock on microvm. Between the lines BEGIN and END of the program's script are counted: what QEMU read from and wrote to the
-swap disk (QEMU's own statistics, the same yardstick for both), page faults (/proc/vmstat of each kernel), host time,
-the CPU time of the QEMU process, and the time from QEMU's start to the shell. With --icount each instruction takes one nanosecond of the guest's clock and that clock is
-the time, so the computer's load does not matter. --least prints the least memory in which Debian's kernel ends each program.
+no clock on microvm. Counted between the lines BEGIN and END of the program's script: QEMU's reads
+from and writes to the swap disk (QEMU's own statistics, the same yardstick for both), page faults
+(/proc/vmstat of each kernel), host time, the CPU time of the QEMU process, and the time from QEMU's
+start to the shell. With --icount each instruction takes one nanosecond of the guest's clock, and
+that clock gives the times, so the computer's load does not matter. --least prints the least memory
+in which Debian's kernel ends each program.
 
 Each run's figures are kept in DIR/results.json at once, by program, memory, options, and the sums of the kernel (Debian's with its first
-program) and of all files of the image. A run whose figures are there is not made again, so a table can be made in pieces, by several
-calls, one after the other; --again makes them again, and another build of Quire's kernel, another of Debian's, or another image have no
-figures yet. --table prints what is there of these kernels and this image, says what is not, and runs nothing.
+program) and of all files of the image. A run whose figures are there is not made again, so a table
+can be made in pieces, by several calls, one after the other; --again repeats runs, and another
+build of Quire's kernel, another of Debian's, or another image have no figures yet. --table prints
+the figures of these kernels and this image, names those that are missing, and runs nothing.
 """
 import argparse
 import functools
@@ -77,7 +82,8 @@ def gcc_input(path, constants):
 
 
 def programs(need):
-    """name: (command, how to make its inputs in a directory). What a line, a row, an object, a constant takes was measured."""
+    """name: (command, how to make its inputs in a directory). The size of a line, a row, an object,
+a constant was measured."""
     return {
         'sqlite3': ('sqlite3 :memory: < /in/sql.txt', lambda d: (d / 'sql.txt').write_text(SQL % ((need - 5) * 926))),
         'sort': ('LC_ALL=C sort -S %dM /in/sort.txt | md5sum' % (2 * need), lambda d: sort_input(d / 'sort.txt', (need - 3) * 4000)),
@@ -116,7 +122,7 @@ def linux(directory):
 
 
 class Machine:
-    """One boot of one of the two kernels, its console and QEMU's own statistics."""
+    """ One boot of one of the two kernels, with its console and QEMU's own statistics."""
 
     def __init__(self, which, kernel, directory, memory, name, icount, append):
         swap = directory / 'swap.img'
@@ -226,7 +232,7 @@ def run(which, kernel, directory, memory, name, icount, timeout, append=''):
 
 
 def tree_sum(top):
-    """Of names, kinds and contents of all files below a directory; when they were made does not matter."""
+    """ A sum over names, kinds and contents of all files below a directory, but not their times."""
     h = hashlib.sha1()
     for f in sorted(top.rglob('*')):
         h.update(b'%s %o\0' % (os.fsencode(f.relative_to(top)), f.lstat().st_mode))
@@ -242,14 +248,14 @@ def files_sum(files):
 
 
 def prepared(directory):
-    """What prepare() returned for the image that is in directory; None: there is none."""
+    """ The result of prepare() for the image in the directory; None: there is no image."""
     made = directory / 'made.json'
     return tuple(json.loads(made.read_text())) if made.exists() else None
 
 
 def prepare(directory, need):
-    """Makes directory: the image with the programs and their inputs. Made once. Returns what each program needs here in MiB, and the
-    sum of the image."""
+    """Makes directory: the image with the programs and their inputs. Made once. Returns the MiB
+that each program needs here, and the sum of the image."""
     made = directory / 'made.json'
     sources = (HERE / 'kernel.py', TOP / 'kernel/demo.py', TOP / 'kernel/image.sh')
     if made.exists() and made.stat().st_mtime > max(f.stat().st_mtime for f in sources):
@@ -278,7 +284,7 @@ def least(a, kernels):
 
 
 class Results:
-    """The figures that were measured, in a file."""
+    """ The measured figures, in a file."""
 
     def __init__(self, path):
         self.path = path
@@ -295,8 +301,8 @@ class Results:
 
 
 def measure(a, name, memory, kernels, results):
-    """Both kernels' medians, for one program and one size, from results or by runs; None: one did not end, or their outputs differ, or
-    there are none and nothing is to be run."""
+    """ Both kernels' medians, for one program and one size, from results or by runs; None: one did
+not end, or their outputs differ, or there are no figures and nothing is to be run."""
     need = a.need or memory + 16
     directory = a.directory / str(need)
     needs, image = (prepared(directory) if a.table else prepare(directory, need)) or ({}, '')

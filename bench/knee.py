@@ -8,26 +8,27 @@ Each program runs natively, then in 110, 95, 90, 75, 60, 50, 40 and 25 percent o
 resident set of the native run). Every figure is made of two times of one round, and is the median of
 --rounds rounds; outputs are compared with the native run's.
 
-  quire    `quire run --memory SHARE`, the default pool and swap file; no cgroup
-  kernel   the same program in a memory cgroup with limit B = SHARE, the kernel swapping to zram with lz4. The
-           cgroup is not charged for zram: what zram took at most, Z, is memory on top. So the kernel's cell
-           stands at (B + Z) / peak, and Quire runs once more with that memory (the column `same memory`)
-  waited   of the run's time, what Quire took to serve faults
-  faults   pages brought in from the store, those read ahead among them; rescues: pages given back that had only been asked about
+  quire `quire run --memory SHARE`, the default pool and swap file; no cgroup kernel the same
+program in a memory cgroup with limit B = SHARE, the kernel swapping to zram with lz4. The cgroup is
+not charged for zram: the most that zram took, Z, is memory in addition. So the kernel's cell stands
+at (B + Z) / peak, and Quire runs once more with that memory (the column `same memory`) waited part
+of the run's time that Quire took to serve faults faults pages brought in from the store, those read
+ahead among them; rescues: pages given back that had only been tested
 
-A run is ended after --bound times the native time, and its cell says so. Where the kernel's OOM killer
-comes, the cell says killed.
+A run is killed after --bound times the native time, and its cell says so. If the kernel's OOM
+killer kills the program, the cell says killed.
 
 The second table is about the number of faults. A smaller size of the program is run under qemu-user
-(quire-lab trace), and exact LRU is asked how often it would bring a page in again, with as many frames as
-Quire had for the same size: its memory less what the pool took at most, which is more than it took most of the time; and with
-all of its memory. Pages that Quire does not manage
+(quire-lab trace), and exact LRU counts how often it would bring a page in again, with as many
+frames as Quire had for the same size: its memory less the most that the pool took, which is more
+than the pool took most of the time; and with all of its memory. Pages that Quire does not manage
 (text, data of libraries) are in memory on both sides.
 
 --threads: sort and java with one thread and with two, each in the same share of its own peak; the times beside each
-other. A number of threads shall not make a program slower that pages.
+other. A program that pages must not become slower with more threads.
 
---quick: three programs, four sizes, one round. What cannot run here is said and left out.
+--quick: three programs, four sizes, one round. Programs that cannot run here are named and left
+out.
 """
 
 import argparse
@@ -103,7 +104,7 @@ class Measure:
         return cell
 
     def kernel(self, program, limit, native, want):
-        """In a cgroup of that limit, over zram. What zram took at most is in the cell."""
+        """In a cgroup of that limit, over zram. The most that zram took is in the cell."""
         area = swaparea.SwapArea("zram", self.harness.work, 4096 * MIB)
         try:
             out, got, _ = self.execute(program, "kernel", limit=limit, timeout=self.args.bound * native.wall + 5)
@@ -124,7 +125,8 @@ class Measure:
         return cell
 
     def lru(self, program):
-        """Pages that exact LRU brings in again by frames, over a trace that is kept from run to run; and the pages there are."""
+        """ The pages that exact LRU brings in again, by number of frames, over a trace that is kept
+from run to run; and the number of pages."""
         trace = os.path.join(self.harness.work, "%s-%s.trace" % (program.name, program.scale))
         lab = os.path.join(self.build, "quire-lab")
         if not os.path.exists(trace):
@@ -146,7 +148,7 @@ class Measure:
 
 
 def median_of(cells):
-    """One cell of several rounds: the one with the median time, unless most have failed."""
+    """ One cell of several rounds: the round with the median time, unless most have failed."""
     good = [c for c in cells if "why" not in c]
     if len(good) * 2 < len(cells) or not good:
         return next(c for c in cells if "why" in c)
@@ -203,7 +205,7 @@ def row_of(cell):
 
 
 def measure_faults(m, cls):
-    """Store faults against exact LRU's, at the size that can be traced."""
+    """ Store faults compared with exact LRU's, at the size that can be traced."""
     if "trace" not in cls.sizes:
         return {"program": cls.name, "why": cls.untraced}
     program = cls("trace")
@@ -214,7 +216,7 @@ def measure_faults(m, cls):
     except RuntimeError as e:
         return {"program": cls.name, "why": str(e)}
     native.wall = max(native.wall, 1.0)  # these are short: the bound shall not be
-    # A program that fits is counted by what it has mapped, touched or not.
+    # A program that fits is counted by its mappings, touched or not.
     need = min(m.quire(program, 2 * pages * PAGE + 64 * MIB, native, want).get("need", 0), pages * PAGE)
     row = {"program": cls.name, "scale": program.scale, "pages": pages, "managed": need // PAGE, "cells": []}
     for share in TRACE_SHARES:
@@ -270,7 +272,7 @@ def measure_threads(m, pair, shares):
 
 
 def print_summary(rows):
-    """Against the kernel with the same memory, over all cells where it survives."""
+    """ Compares with the kernel at the same memory, over all cells where the program survives."""
     ratios = [c["same"]["ratio_kernel"] for r in rows for c in r["cells"] if c["same"] and "why" not in c["same"]]
     lost = sum(1 for r in rows for c in r["cells"] if c["kernel"] and c["kernel"].get("why") == "killed")
     if ratios:
@@ -309,7 +311,7 @@ def arguments():
 
 
 def zram_works(args):
-    """One sentence, or None: it does."""
+    """ One sentence that says why the program cannot run, or None."""
     if args.no_kernel:
         return "left out"
     try:

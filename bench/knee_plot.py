@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Draws what knee.py measured: one SVG, a panel a program, written directly.
+""" Draws the measurements of knee.py: one SVG, a panel a program, written directly.
 
 Across: the memory a program gets, in percent of its peak, falling to the right. Up: times native, by powers of two.
 """
@@ -23,7 +23,7 @@ def across(share):
 
 
 def up(times):
-    """The scale ends at TIMES_MOST; what is above it is drawn there."""
+    """ The scale ends at TIMES_MOST; larger values are drawn there."""
     height = math.log2(max(0.8, min(times, TIMES_MOST)) / 0.8) / math.log2(TIMES_MOST / 0.8)
     return PANEL_H - BOTTOM - height * (PANEL_H - TOP - BOTTOM)
 
@@ -88,7 +88,8 @@ def panel(row):
     out.append(text(LEFT, 22, row["program"], 14, INK, weight="600"))
     out.append(text(PANEL_W - RIGHT - 4, 22, "%.0f MiB, %.1f s" % (row["peak"] / (1 << 20), row["native"]), 10.5, SOFT, "end"))
     kernel = [(c["kernel"].get("share", c["share"]), c["kernel"]) for c in cells if c["kernel"]]
-    # One that was killed stands where its limit was: what zram took by then says nothing.
+    # A program that was killed stands at its limit: the memory that zram took by then is not
+    # comparable.
     kernel = [(share if "why" not in k else 100 * k["limit"] / row["peak"], k) for share, k in kernel]
     out += curve(kernel, KERNEL, "5 4")
     ours = [(c["share"], c["quire"]) for c in cells]

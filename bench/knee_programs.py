@@ -40,7 +40,7 @@ class Xz(programs.Xz):
 
 
 class Gcc(programs.Gcc):
-    """The compiler proper: its driver has no memory to speak of, and the tracer follows no exec."""
+    """ The compiler proper: its driver needs little memory, and the tracer follows no exec."""
     sizes = dict(programs.Gcc.sizes, trace=40)
     outputs = ("big.s",)
 

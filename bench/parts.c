@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The parts of a fault under `quire run` that are the kernel's: what each of them costs alone, on one CPU.
+ * The kernel's parts of a fault under `quire run`: the cost of each alone, on one CPU.
  *
  *     parts [-n PAGES] [-r REPEATS]
  *
- * Keys with .min, .median and .max, in microseconds a page; pages in no order:
+ * Keys with .min, .median and .max, in microseconds a page; pages in random order:
  *
- *   served_us    a fault on a missing page that another thread of the process, on the same CPU, answers by a copy: the floor of
- *                a fault under `quire run`
- *   slot_us      an empty slot of the arena is filled and its page moved in
- *   stage_us     a page that is there is filled and copied in
- *   out_us       a page moves to the arena
- *   drop_us      memory of the arena is given back, 32 pages a call
- *   look_us      PAGEMAP_SCAN tells which pages were written, all at once
- *   protect_us   the same, and protects all of them
- *   write_us     a page that is protected so is written: the kernel notes it
+ *   served_us a fault on a missing page that another thread of the process, on the same CPU,
+ *   answers by a copy: the floor of a fault under `quire run` slot_us an empty slot of the arena is
+ *   filled and its page moved in stage_us a resident page is filled and copied in out_us a page
+ *   moves to the arena drop_us memory of the arena is given back, 32 pages a call look_us
+ *   PAGEMAP_SCAN tells which pages were written, all at once protect_us the same, and protects all
+ *   of them write_us a write to a page that is protected in this way: the kernel notes it
  *
- * Exit status 77 if the kernel has not got all of that (Linux 6.8), or does not let this user have it.
+ * Exit status 77 if the kernel lacks a part (Linux 6.8 has all), or does not let this user use it.
  */
 
 #include <errno.h>
@@ -34,7 +31,7 @@
 
 #include "workload.h"
 
-/* What older headers lack; numbers of the kernel's interface. */
+/* Definitions that older headers lack; numbers of the kernel's interface. */
 struct move_args {
 	uint64_t dst, src, len, mode;
 	int64_t moved;
@@ -217,7 +214,7 @@ static double served_round(void)
 
 enum part { SERVED, SLOT, OUT, DROP, STAGE, LOOK, PROTECT, WRITE, PARTS };
 
-/* One round of all parts: each leaves what the next one needs. */
+/* One round of all parts: each leaves the state that the next part needs. */
 static void run_round(double *us)
 {
 	double t[PARTS + 1];

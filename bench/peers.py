@@ -5,29 +5,29 @@
              [--pattern random|sequential|runs] [--writes 100] [--others CPUS]
 
 The work is that of bench/workload.h: 4 KiB read-modify-writes over --mib of
-anonymous memory, each access checked, in --limit of memory, one thread. Unless --pattern says otherwise
-they are in no order; --writes is how many of a hundred do write.
+anonymous memory, each access checked, in --limit of memory, one thread. Without --pattern the
+accesses are in random order; --writes is how many of a hundred write.
 
-  floor   bench/floor.c: the kernel's part of an in-thread fault alone
-  null    libquire (bench/fault.c), budget --limit, a store that copies a page
-  pool    libquire, budget --limit, the LZ4 pool
-  file    libquire, budget --limit, a 2 MiB pool in passing, a swap file
-  kzram   plain mmap (bench/fault_kernel.c) in a cgroup of --limit, the kernel swapping to zram with lz4
-  kfile   the same with a swap file of the kernel's on the same disk
-  disk    bench/disk.c: reads of 4 KiB past the page cache, one at a time, while as much is written behind
-  run     the program of kzram, unmodified, under `quire run --memory LIMIT`; at most 10000 accesses
+  floor bench/floor.c: the kernel's part of an in-thread fault alone null libquire (bench/fault.c),
+budget --limit, a store that copies a page pool libquire, budget --limit, the LZ4 pool file
+libquire, budget --limit, a 2 MiB pool in passing, a swap file kzram plain mmap
+(bench/fault_kernel.c) in a cgroup of --limit, the kernel swapping to zram with lz4 kfile the same
+with a swap file of the kernel's on the same disk disk bench/disk.c: reads of 4 KiB past the page
+cache, one at a time, while as much is written behind run the program of kzram, unmodified, under
+`quire run --memory LIMIT`; at most 10000 accesses
 
-Each round runs all of them once, in this order; a figure is the median of --repeats
-within its process, a ratio is made of two figures of one round, and what is
-printed is their minimum, median and maximum over the rounds. The last table has the ratios of the time an access takes,
-those that hit included: what the program sees, whatever each side counts as a fault. Before it: the faults, and the KiB read
-and written, of an access, and the MiB resident at the end; medians. In brackets, a round: how many CPUs were busy with something
-else meanwhile. Times from a machine that is not idle otherwise mean little: some 0.1 of a CPU is the kernel's own threads. With
+Each round runs all of them once, in this order; a figure is the median of --repeats within its
+process, a ratio is made of two figures of one round, and the table has minimum, median and maximum
+over the rounds. The last table has the ratios of the time of an access, hits included: the program
+sees this time, whatever each side counts as a fault. Before it: the faults, and the KiB read
+and written, of an access, and the MiB resident at the end; medians. In brackets, for each round:
+how many CPUs other work used meanwhile. Times from a machine that is not idle otherwise mean
+little: the kernel's own threads use about 0.1 of a CPU. With
 --others a round that was disturbed more is run again.
 
-What cannot run here (no root, no zram, no cgroup, Quire not built) is said and
-left out. What is charged to which cgroup: zram's compressed pages are in no cgroup, so the
-kernel has that memory on top of the limit; libquire's pool is besides its budget, too.
+Parts that cannot run here (no root, no zram, no cgroup, Quire not built) are named and left out.
+What each cgroup is charged for: zram's compressed pages are in no cgroup, so the kernel has that
+memory on top of the limit; libquire's pool is besides its budget, too.
 Under `quire run` the pool is within the budget.
 """
 
@@ -80,7 +80,7 @@ def lines_of(path):
 
 
 def cpu_seconds():
-    """Of all CPUs since the machine started, and of the children that have ended."""
+    """ CPU time of all CPUs since the machine started, and of the children that have ended."""
     with open("/proc/stat") as f:
         ticks = [int(n) for n in f.readline().split()[1:9]]
     own = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -105,8 +105,9 @@ class Bench:
         self.gone.add(name)
 
     def measure(self, name, argv, limit, must=True, again=0):
-        """Run argv: its figures, or None. must: without a cgroup of that limit there is no figure. again: tries more if
-        the OOM killer comes, which it does with plenty of swap free when every page of a small cgroup was just used."""
+        """ Runs argv: returns its figures, or None. must: if a cgroup of that limit cannot be made,
+there is no figure. again: further attempts if the OOM killer kills the program, which it does with
+plenty of swap free when every page of a small cgroup was just used."""
         out, err = os.path.join(self.folder, name + ".out"), os.path.join(self.folder, name + ".err")
         began, (busy, own) = time.monotonic(), cpu_seconds()
         got = limited.run(argv, self.folder, out, err, self.args.timeout, limit=limit)

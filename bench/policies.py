@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which policy pages real programs best: pages brought in, by replacement policy and by prefetcher.
+""" Compares policies on real programs: pages brought in, by replacement policy and by prefetcher.
 
     policies.py [--size small|full] [--timeout S] [PROGRAM ...]
 
 Runs the programs of tests/programs/run.py, each in a quarter of its memory, once with every replacement policy (and
 the default prefetcher) and once with every prefetcher (and the default policy), and prints two tables: pages that
 were read from the store (fewer is better), then faults served and, of the pages read ahead, how many were used.
-Seconds are printed last; they are one run each, so small differences mean nothing.
+Seconds are printed last; each is of a single run, so small differences mean nothing.
 """
 
 import argparse
@@ -22,7 +22,7 @@ BUILD = os.path.join(TOP, os.environ.get("BUILD", "build"))
 
 
 def names(kind):
-    """What quire-lab list says there is."""
+    """ The names that quire-lab list prints."""
     found, on = [], False
     text = subprocess.run([os.path.join(BUILD, "quire-lab"), "list"], check=True, capture_output=True, text=True).stdout
     for line in text.splitlines():

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a page costs on its way into the store and out of it: in memory; the same where frames share the budget, so that all is
- * packed tighter; then through the file, whose pages are loaded in no
- * order and in the order they were stored. Without arguments the pages are records that compress about 2.2 times; with FILE, the
- * first pages of that file (a memory image, say). Prints ns a page, the best of five passes (file: of two), and the ratio. Last, how
- * dense the store is: the largest that (memory taken - 256 KiB) / packed bytes held gets, looked at after each operation, while pages
- * come, change in no order, and go in no order; for so many pages. 1.25 is what is promised. --large: only that, for 1 GiB.
+ * The cost of a page on its way into the store and out of it: in memory; the same where frames
+ * share the budget, so that all pages are packed more tightly; then through the file, whose pages
+ * are loaded in random order and in the order they were stored. Without arguments the pages are
+ * records that compress about 2.2 times; with FILE, the first pages of that file (a memory image,
+ * say). Prints ns a page, the best of five passes (file: of two), and the ratio. Last, how dense
+ * the store is: the largest value of (memory taken - 256 KiB) / packed bytes held, checked after
+ * each operation, while that many pages are stored, changed in random order, and dropped in random
+ * order. The store promises 1.25. --large: only that, for 1 GiB.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -65,7 +67,7 @@ static void fill_from(const char *path)
 	(void)fclose(f);
 }
 
-/* Loads every page once, in the order of the store or in none. ns. */
+/* Loads every page once, in the order of the store or in random order. ns. */
 static double load_all(struct pool *p, int ordered)
 {
 	static uint8_t got[PAGE];
@@ -109,8 +111,7 @@ static void run(
 		die("attach", rc);
 	if (fd >= 0)
 		(void)(pool_join(&p, 1) == 0 &&
-		    pool_async(&p) ==
-			0); /* if asynchronous writes cannot be had, writes are synchronous */
+		    pool_async(&p) == 0); /* without asynchronous writes, writes are synchronous */
 	for (unsigned pass = 0; pass < passes; pass++) {
 		t = bench_ns();
 		for (unsigned i = 0; i < npages; i++)
@@ -137,7 +138,7 @@ static void run(
 		(void)close(fd);
 }
 
-/* What has been taken, as a multiple of what is held. */
+/* The memory taken, as a multiple of the bytes held. */
 static void look(struct pool *p, double *worst)
 {
 	struct pool_stats st;

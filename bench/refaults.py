@@ -5,8 +5,9 @@
     refaults.py [--share 60,75,90] [--policy NAME,...] [PROGRAM ...]        programs: objects sort
 
 Each program is traced once (quire-lab trace, needs Debian's qemu-user; kept in build/traces), then run under `quire run` with
-a share of the pages that the trace names, 4% of it for the pool. LRU gets the other 96%. First touches are left out on
-both sides: they are no faults for the store. A rescue is a page found in memory by a test (docs/policies.md).
+a share of the pages that the trace names, 4% of it for the pool. LRU gets the other 96%. First
+touches are left out on both sides, because the store serves none of them. A rescue is a page found
+in memory by a test (docs/policies.md).
 """
 
 import argparse

@@ -3,14 +3,13 @@
 #define QUIRE_BENCH_WORKLOAD_H
 
 /*
- * The workload that every system in bench/ is measured on: accesses of 4 KiB
- * over a region larger than the memory it may use. Unless asked otherwise they
- * are read-modify-writes in no order.
+ * The workload that measures every system in bench/: accesses of 4 KiB over a region larger than
+ * the memory it may use. Unless asked otherwise they are read-modify-writes in random order.
  *
- * Every page has a known content at every moment, a function of the seed, the
- * page's number and how often it was written, and each access verifies what it
- * finds before it writes: a system that loses or mixes up a page is caught, and
- * one that is merely fast at returning zeroes has no advantage.
+ * At every moment the content of every page is known: it is a function of the seed, the page's
+ * number and how often it was written. Each access verifies the content before it writes, so a
+ * system that loses or mixes up a page is caught, and a system that only returns zeroes fast has no
+ * advantage.
  *
  * A page's content (wl_fill):
  *   word 0        tag: seed and page number mixed
@@ -23,9 +22,9 @@
  * count, one unpredictable word chosen by the access itself, and the last word;
  * then it adds one to the count.  wl_check_page verifies all 512 words.
  *
- * Patterns of pages: random; sequential, round and round through the region; runs,
- * 16 pages in order from a random place. Of so many in a hundred accesses (writes) are
- * read-modify-writes, the others only verify.
+ * Patterns of pages: random; sequential, repeatedly through the region; runs, 16 pages in order
+ * from a random place. Of a hundred accesses, `writes` are read-modify-writes; the others only
+ * verify.
  *
  * The accesses are a function of the seed, the pattern and that share alone: the same sequence
  * for every system and run.  Not thread-safe: one struct workload a thread.
@@ -52,13 +51,13 @@ enum wl_pattern { WL_RANDOM, WL_SEQUENTIAL, WL_RUNS };
 
 struct workload {
 	uint64_t seed;
-	uint64_t state;  /* of the access sequence */
+	uint64_t state;  /* state of the access sequence */
 	size_t pages;    /* in the region */
 	uint32_t *count; /* shadow: writes to each page so far; not in the region */
-	uint64_t errors; /* accesses that found something else than was written */
+	uint64_t errors; /* accesses that found another content than was written */
 	enum wl_pattern pattern;
-	unsigned writes; /* of a hundred accesses */
-	size_t at, left; /* of a sequence: the next page, how many more of it */
+	unsigned writes; /* writes among a hundred accesses */
+	size_t at, left; /* of a sequence: the next page, and how many more pages */
 };
 
 static inline uint64_t wl_mix(uint64_t x)
@@ -75,7 +74,7 @@ static inline uint64_t wl_tag(const struct workload *w, size_t page)
 	return wl_mix(w->seed + 0x9e3779b97f4a7c15u * (page + 1));
 }
 
-/* The value that word i of a page with this tag has (i != WL_COUNT). */
+/* The value of word i of a page with this tag (i != WL_COUNT). */
 static inline uint64_t wl_word(uint64_t tag, unsigned i)
 {
 	if (i == WL_TAG || i >= WL_REPEAT)
@@ -83,7 +82,7 @@ static inline uint64_t wl_word(uint64_t tag, unsigned i)
 	return wl_mix(tag + i);
 }
 
-/* Prepare a workload over `pages` pages.  False if memory is short. */
+/* Prepares a workload over `pages` pages. False: no memory. */
 static inline bool wl_init(struct workload *w, uint64_t seed, size_t pages)
 {
 	w->seed = seed;
@@ -103,7 +102,7 @@ static inline void wl_fini(struct workload *w)
 	w->count = NULL;
 }
 
-/* Give page number `page`, at `at`, its first content. */
+/* Gives page number `page`, at `at`, its first content. */
 static inline void wl_fill(struct workload *w, size_t page, volatile uint64_t *at)
 {
 	uint64_t tag = wl_tag(w, page);
@@ -113,7 +112,7 @@ static inline void wl_fill(struct workload *w, size_t page, volatile uint64_t *a
 	w->count[page] = 0;
 }
 
-/* The page of the next access: xorshift64*, reduced by multiplication. */
+/* Returns the page of the next access: xorshift64*, reduced by multiplication. */
 static inline size_t wl_next(struct workload *w)
 {
 	uint64_t x = w->state;
@@ -125,7 +124,7 @@ static inline size_t wl_next(struct workload *w)
 	return (size_t)(((x * 0x2545f4914f6cdd1du >> 32) * w->pages) >> 32);
 }
 
-/* The pattern of that name. False: there is none. */
+/* The pattern of that name. False: there is no such pattern. */
 static inline bool wl_pattern_of(const char *name, enum wl_pattern *p)
 {
 	static const char *const names[] = {
@@ -155,7 +154,8 @@ static inline size_t wl_page(struct workload *w)
 	return w->at++ % w->pages;
 }
 
-/* One access: verify, then modify if it is a write.  False, and counted, if the content was wrong. */
+/* One access: verifies, then modifies if it is a write. False, and counted, if the content was
+ * wrong. */
 static inline bool wl_touch(struct workload *w, size_t page, volatile uint64_t *at)
 {
 	uint64_t tag = wl_tag(w, page);
@@ -169,7 +169,7 @@ static inline bool wl_touch(struct workload *w, size_t page, volatile uint64_t *
 	return ok;
 }
 
-/* Verify every word of a page.  False, and counted, if any was wrong. */
+/* Verifies every word of a page. False, and counted, if any was wrong. */
 static inline bool wl_check_page(struct workload *w, size_t page, const volatile uint64_t *at)
 {
 	uint64_t tag = wl_tag(w, page);
@@ -183,7 +183,7 @@ static inline bool wl_check_page(struct workload *w, size_t page, const volatile
 
 static inline double wl_now_us(void) { return bench_ns() / 1e3; }
 
-/* So many accesses to the region at base. Microseconds of all together. */
+/* Makes n accesses to the region at base. Returns the microseconds of all together. */
 static inline double wl_accesses(struct workload *w, uint64_t *base, size_t n)
 {
 	double began = wl_now_us();
@@ -203,7 +203,7 @@ static inline int wl_compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Print "name.min", ".median" and ".max" of n figures as key-value lines.  Sorts v. */
+/* Prints "name.min", ".median" and ".max" of n figures as key-value lines. Sorts v. */
 static inline void wl_print(const char *name, double *v, size_t n)
 {
 	qsort(v, n, sizeof(*v), wl_compare);
@@ -211,7 +211,8 @@ static inline void wl_print(const char *name, double *v, size_t n)
 	    n & 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2, name, v[n - 1]);
 }
 
-/* What so many accesses took besides time: key-value lines, the same for every system. */
+/* Prints the costs of that many accesses besides time: key-value lines, the same for every
+ * system. */
 static inline void wl_print_traffic(
     double accesses, double faults, double read, double written, double resident)
 {

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A table larger than this machine gives: 64 MiB of it in 8 MiB of memory and a server of other people.
+ * A table larger than this machine's memory: 64 MiB of it in 8 MiB of memory and a server that
+ * exists already.
  *
  *     far_table redis://127.0.0.1:6379    far_table nbd://127.0.0.1/export    far_table redis+cluster://10.0.0.2:7001,10.0.0.3:7001
  *
- * What leaves the 8 MiB is packed into the pool of 4 MiB, and from there goes to the server, encrypted. A password is taken from
- * QUIRE_SWAP_PASSWORD. The library starts quire-far for that; it is looked for beside this program, then where it was installed.
+ * Pages that leave the 8 MiB are packed into the pool of 4 MiB, and from there go to the server,
+ * encrypted. A password is taken from QUIRE_SWAP_PASSWORD. The library starts quire-far for that;
+ * it looks for it beside this program, then where it was installed.
  *
- * The program sees plain memory. If a page is lost for good the one access to it is a SIGBUS.
+ * The program sees plain memory. If a page is lost for good, the access to it gets SIGBUS.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -76,6 +78,6 @@ int main(int argc, char **argv)
 	printf("%u MiB in %zu MiB: %zu wrong; %zu MiB are far, %zu MiB went there and back\n",
 	    TABLE >> 20, (size_t)(st.memory >> 20), wrong, (size_t)(st.far_used >> 20),
 	    (size_t)(st.far_moved >> 20));
-	(void)quire_close(q); /* removes what it stored */
+	(void)quire_close(q); /* removes the stored pages */
 	return wrong != 0;
 }

@@ -4,9 +4,9 @@
 
     python3 examples/objects.py [COUNT]
 
-An ordinary program with nothing in it about memory: COUNT objects of about 330
-bytes each, reached first in the order of creation, then by name, then in sorted
-order, which is no order at all in memory.  Prints checksums of each stage; the
+An ordinary program without any code for memory: COUNT objects of about 330 bytes each, visited
+first in the order of creation, then by name, then in sorted order, which is random order in memory.
+Prints checksums of each stage; the
 same COUNT prints the same lines on every machine.
 """
 

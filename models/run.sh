@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 # run.sh [model...]: checks every state of each protocol's model: assertions and dead ends, then the property in LTL under weak
-# fairness.  Then breaks the protocol in each way the model knows; that must be noticed.  Prints states searched.
+# fairness.  Then breaks the protocol in each way the model knows; the check must fail. Prints
+# states searched.
 set -u
 cd "$(dirname "$0")"
 if ! command -v spin >/dev/null 2>&1; then

@@ -3,9 +3,10 @@
  * A port of its own: what the core needs of a machine (machine.h) and of its address translation (hat.h), for one thread in a block
  * of host memory. Compiled against what was installed: cc *.c $(pkg-config --cflags --libs quire-core).
  *
- * f1, from address to frame: one word a page of each space: frame + 1 and the rights. f2, from frame to address: p_hat of the page has
- * the space and the address; a frame has one translation at a time (mc_max_mappings), which is the smallest f2 there can be.
- * Locks only find mistakes: with one thread, a lock that is taken twice would never be free again.
+ * f1, from address to frame: one word a page of each space: frame + 1 and the rights. f2, from
+ * frame to address: p_hat of the page has the space and the address; a frame has one translation at
+ * a time (mc_max_mappings), which makes the smallest possible f2. Locks only find mistakes: with
+ * one thread, a lock that is taken twice would never be released.
  */
 #include "port.h"
 
@@ -118,7 +119,7 @@ void mach_rw_exit(struct mach_rwlock *l)
 	l->opaque[1] = 0;
 }
 
-/* Nobody else could wake the only thread. */
+/* No other thread could wake the only thread. */
 void mach_cv_init(struct mach_cv *c) {}
 void mach_cv_fini(struct mach_cv *c) {}
 void mach_cv_wait(struct mach_cv *c, struct mach_mutex *m) { mach_panic("the only thread waits"); }
@@ -241,7 +242,7 @@ enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size
 	return e;
 }
 
-/* Takes bits away from every word of the range. */
+/* Clears bits in every word of the range. */
 static void clear_bits(struct hat *h, vaddr_t va, uint64_t len, uint64_t bits)
 {
 	for (vaddr_t at = va; at < va + len; at += VM_PAGESIZE)
@@ -302,7 +303,7 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 }
 unsigned hat_check(struct hat *h, void (*report)(void *, const char *), void *arg) { return 0; }
 
-/* ---- what this machine has not: devices, large pages, shared tables ---- */
+/* ---- features that this machine lacks: devices, large pages, shared tables ---- */
 enum vm_err hat_devload(
     struct hat *h, vaddr_t va, uint64_t len, uint64_t frame, unsigned attr, unsigned flags)
 {
@@ -317,7 +318,7 @@ enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva,
 }
 void hat_unshare(struct hat *to, vaddr_t va, uint64_t len) {}
 
-/* ---- accesses: what an MMU and a trap handler do ---- */
+/* ---- accesses: the work of an MMU and a trap handler ---- */
 enum vm_err embed_access(struct as *as, vaddr_t va, uint64_t *word, bool write)
 {
 	struct hat *h = as_hat(as);
