@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The clock of far swap: everything that waits measures by it. */
+/* The clock of far swap, by which all waits are measured. */
 #include "far/far.h"
 
 #include <time.h>

@@ -19,7 +19,7 @@ struct far_conn {
 	int fd;
 	SSL_CTX *ctx;
 	SSL *ssl;        /* NULL: plain */
-	bool want_write; /* TLS must write before it can read on */
+	bool want_write; /* TLS must write before it can read more */
 	char *out;       /* [out_from, out_to) is to be sent */
 	size_t out_from, out_to, out_room;
 };
@@ -143,7 +143,7 @@ int far_connect(const char *host, const char *port, uint64_t until, char why[FAR
 	return fd;
 }
 
-/* *final: the same call will fail at any other time, too. */
+/* *final: the call will fail whenever it is tried again. */
 static bool start_tls(struct far_conn *c, const char *host, const char *ca_file, uint64_t until,
     bool *final, char why[FAR_WHY])
 {
@@ -245,10 +245,10 @@ bool far_conn_put_parts(struct far_conn *c, const struct iovec *part, int n)
 	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)part, .msg_iovlen = (size_t)n };
 	ssize_t sent = 0;
 
-	/* Of TLS, and behind what waits already, everything is copied. */
+	/* With TLS, and while earlier bytes wait, all bytes are copied. */
 	if (c->ssl == NULL && c->out_from == c->out_to &&
 	    (sent = sendmsg(c->fd, &m, MSG_NOSIGNAL)) < 0)
-		sent = 0; /* what is wrong with the connection is noticed by whoever flushes it */
+		sent = 0; /* the next flush reports an error of the connection */
 	for (int i = 0; i < n; i++) {
 		size_t gone = (size_t)sent < part[i].iov_len ? (size_t)sent : part[i].iov_len;
 
@@ -260,7 +260,7 @@ bool far_conn_put_parts(struct far_conn *c, const struct iovec *part, int n)
 	return true;
 }
 
-/* As send: > 0, 0: not now, -1: lost. */
+/* As send(): > 0; 0: no byte can be sent now; -1: the connection is lost. */
 static ssize_t send_some(struct far_conn *c)
 {
 	size_t len = c->out_to - c->out_from;

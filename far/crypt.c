@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Encryption of what leaves the machine: AES-256-XTS of OpenSSL, one sector of FAR_SECTOR bytes at a time, the sector's
- * number as the tweak (IEEE 1619). The key is made at start, kept in locked memory that no core file has, and wiped at the
- * end: the disk or the server has only noise afterwards. XTS does not prove that nothing was changed; the store's own
- * sums, which stay in this machine's memory, do: what an outsider alters decrypts to noise, and what was stored earlier at the same
- * place has another sum. XTS and not GCM: a place is written many times, and GCM under one key needs a nonce that never comes again.
+ * Encryption of the data that leaves the machine: AES-256-XTS of OpenSSL, one sector of FAR_SECTOR
+ * bytes at a time, the sector's number as the tweak (IEEE 1619). The key is made at start, kept in
+ * locked memory that no core file has, and wiped at the end: the disk or the server then has only
+ * noise. XTS does not detect changes. The store's sums, which stay in this machine's memory, detect
+ * them: altered data decrypts to noise, and data stored earlier at the same place has another sum.
+ * XTS and not GCM: a place is written many times, and GCM under one key needs a nonce that is never
+ * reused.
  */
 #include "far/far.h"
 
@@ -18,17 +20,17 @@
 #include <sys/random.h>
 
 #define KEY_BYTES 64       /* two AES-256 keys: one for the data, one for the tweak */
-#define VAULT_BYTES 32768u /* locked: the key, and what OpenSSL makes of it */
+#define VAULT_BYTES 32768u /* locked memory: the key, and the key schedules of OpenSSL */
 
 struct far_crypt {
 	unsigned char key[KEY_BYTES];
-	EVP_CIPHER_CTX *seal,
-	    *unseal; /* in the vault, with the schedules of the key that they have */
+	EVP_CIPHER_CTX *seal, *unseal; /* contexts in the vault, with their key schedules */
 };
 
 /*
- * The vault: locked memory that is in no core file and in no child. While it is open OpenSSL is given memory there, so that the
- * schedules of the key, which begin with the key itself, lie nowhere else. One thread; one key a process.
+ * The vault: locked memory that is in no core file and in no child. While the vault is open,
+ * OpenSSL allocates there, so that the key schedules, which begin with the key itself, lie nowhere
+ * else. One thread; one key a process.
  */
 static struct {
 	char *mem; /* NULL: there is none */
@@ -43,7 +45,7 @@ static bool is_in_vault(const void *p)
 	    (const char *)p < vault.mem + VAULT_BYTES;
 }
 
-/* n bytes of the locked memory. Their number is kept 16 bytes before them. */
+/* Allocates n bytes of the locked memory. n is stored 16 bytes before them. */
 static void *take_from_vault(size_t n)
 {
 	size_t room = (n + 15) / 16 * 16 + 16;
@@ -125,7 +127,7 @@ static bool make_schedules(struct far_crypt *c)
 	    EVP_EncryptInit_ex2(c->seal, xts, c->key, NULL, NULL) == 1 &&
 	    EVP_DecryptInit_ex2(c->unseal, xts, c->key, NULL, NULL) == 1;
 	vault.open = false;
-	EVP_CIPHER_free(xts); /* the contexts hold it */
+	EVP_CIPHER_free(xts); /* the contexts hold a reference to the cipher */
 	return ok;
 }
 

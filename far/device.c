@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The device: requests, the life of links, encryption, and what this run has stored.
+ * The device: requests, the life of links, encryption, and the map of stored units.
  *
  *   submitted --> waiting --fo_submit--> asked --far_done--> the caller
  *                    ^                     |
  *                    +---- link is dead ---+
  *
- * A request stays in one of the two lists until it is answered. When a link dies, all that was asked waits again, in the
- * order in which it was submitted, and is asked again of the next link: reads and whole-range writes may be repeated, and no
- * two requests for one place are ever submitted at a time (the store sees to that), so order does not matter beyond it.
+ * A request stays in one of the two lists until it is answered. When a link dies, all asked
+ * requests wait again, in the order of their submission, and are asked again on the next link.
+ * Reads and whole-range writes may be repeated, and the store never submits two requests for one
+ * place at a time, so no other order matters.
  *
- * A lost engine is waited for timeout_ms; then what waits is answered -EIO, and so is what comes, at once, until the engine is
- * back. A link that answers nothing for half of that time while requests are asked counts as dead, too: another may be of use
- * within the rest. After STUCK_NS it is said to be away.
+ * The device waits timeout_ms for a lost engine; then all waiting requests are answered -EIO, and
+ * new requests are answered -EIO at once, until the engine is back. A link that answers no request
+ * for half of that time, while requests are asked, counts as dead, too: a new link may work within
+ * the other half. After STUCK_NS without an answer the engine is reported as away.
  *
- * The map of units that this run has stored (d_present) serves two ends: at the end they are trimmed, and meanwhile they are
- * touched, a few at a time, so that an engine that forgets what dead runs left (Redis, by expiry) keeps what is alive.
+ * The map of units that this run has stored (d_present) serves two purposes. At the end of the run
+ * the units are trimmed. During the run they are touched, a few at a time, so that an engine that
+ * forgets units of dead runs (Redis, by expiry) keeps the units of this run.
  */
 #include "far/far.h"
 
@@ -24,13 +27,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETRY_NS 200000000u /* between attempts to reach an engine */
-#define OPEN_MS 1000u       /* of one attempt */
-#define ERASE_MS 5000u      /* for removing what was stored, at the end */
-#define ERASE_MANY 256u     /* trims under way at a time */
-#define STUCK_NS                                                                                   \
-	2000000000ull /* a server that has answered nothing for so long is said to be away */
-#define NAP_MS 500 /* until a server that closed the connection is noticed while nothing is asked */
+#define RETRY_NS 200000000u    /* between attempts to reach an engine */
+#define OPEN_MS 1000u          /* of one attempt */
+#define ERASE_MS 5000u         /* time for removing stored units, at the end */
+#define ERASE_MANY 256u        /* trims under way at a time */
+#define STUCK_NS 2000000000ull /* a server without an answer for this long is reported as away */
+#define NAP_MS 500 /* longest time until a closed connection is noticed while no request is asked */
 #define NS_PER_MS 1000000u
 
 struct list {
@@ -45,14 +47,14 @@ struct far_device {
 	struct far_link *d_link; /* NULL: the engine is away */
 	struct list d_waiting, d_asked;
 	uint64_t d_size;
-	uint64_t d_away;     /* since when there is no link; 0: there is one */
-	uint64_t d_try;      /* when to try next */
-	uint64_t d_progress; /* when a request was last answered, or the link opened */
+	uint64_t d_away;     /* time since which there is no link; 0: there is a link */
+	uint64_t d_try;      /* time of the next try */
+	uint64_t d_progress; /* time at which a request was last answered, or the link was opened */
 	char d_why[FAR_WHY];
 	uint64_t *d_present;       /* bit per unit */
 	uint64_t d_units, d_touch; /* units of the map; the next to be touched */
 	uint64_t d_touch_at;
-	unsigned d_housework; /* trims and touches of our own that are under way */
+	unsigned d_housework; /* the device's own trims and touches that are under way */
 };
 
 static void list_add(struct list *l, struct far_io *io)
@@ -69,7 +71,7 @@ static void list_remove(struct list *l, struct far_io *io)
 	*(io->next != NULL ? &io->next->prev : &l->last) = io->prev;
 }
 
-/* What was asked waits again, before what waits already. */
+/* Makes all asked requests wait again, before the requests that wait already. */
 static void ask_again(struct far_device *d)
 {
 	if (d->d_asked.first == NULL)
@@ -95,7 +97,7 @@ static void remember_unit(struct far_device *d, const struct far_io *io)
 		d->d_present[unit / 64] &= ~(1ull << unit % 64);
 }
 
-/* What a server says goes to a terminal: no byte of it controls that. */
+/* The text of a server goes to a terminal: removes control characters. */
 static void clean_text(char *text)
 {
 	for (; *text != '\0'; text++)
@@ -124,14 +126,14 @@ void far_done(struct far_io *io, int err)
 }
 
 /* ---- links ---- */
-/* The link is given up. since: when a request was last answered over it. */
+/* Ends the link. since: the time at which a request was last answered on it. */
 static void link_lost(struct far_device *d, uint64_t since, uint64_t now)
 {
 	if (d->d_link != NULL)
 		d->d_ops->fo_close(d->d_link, false);
 	d->d_link = NULL;
 	d->d_away = since;
-	/* The next round at the earliest: a caller can see before that the engine was away. */
+	/* Not before the next round, so that a caller can see that the engine was away. */
 	d->d_try = now + 1;
 	ask_again(d);
 }
@@ -162,7 +164,7 @@ static bool timed_out(const struct far_device *d, uint64_t since, uint64_t now)
 	    since + (uint64_t)d->d_set.timeout_ms * NS_PER_MS; /* since may be later than now */
 }
 
-/* There is a link, and a request: since when nothing is answered. */
+/* There is a link and a request: the time of the last answer. */
 static uint64_t silent_since(const struct far_device *d)
 {
 	uint64_t asked = d->d_asked.first->since;
@@ -170,7 +172,7 @@ static uint64_t silent_since(const struct far_device *d)
 	return asked > d->d_progress ? asked : d->d_progress;
 }
 
-/* A link that has answered nothing for so long, though something is asked. */
+/* Ends a link that has answered no request for this long, although requests are asked. */
 static bool is_silent_for(const struct far_device *d, uint64_t ns, uint64_t now)
 {
 	return d->d_link != NULL && d->d_asked.first != NULL && now >= silent_since(d) + ns;
@@ -192,7 +194,7 @@ static void submit_waiting(struct far_device *d)
 		struct far_io *io = d->d_waiting.first;
 
 		list_remove(&d->d_waiting, io);
-		list_add(&d->d_asked, io); /* before: the engine may answer at once */
+		list_add(&d->d_asked, io); /* set before the call: the engine may answer at once */
 		if (!d->d_ops->fo_submit(d->d_link, io)) {
 			list_remove(&d->d_asked, io);
 			io->prev = NULL;
@@ -204,10 +206,10 @@ static void submit_waiting(struct far_device *d)
 	}
 }
 
-/* ---- housework: requests of the device's own ---- */
+/* ---- housekeeping: the device's own requests ---- */
 static void housework_done(struct far_io *io, int err)
 {
-	(void)err; /* what could not be removed or touched goes by expiry */
+	(void)err; /* a unit that could not be removed or touched will expire */
 	io->device->d_housework--;
 	free(io);
 }
@@ -228,7 +230,7 @@ static bool start_housework(struct far_device *d, enum far_op op, uint64_t unit)
 	return true;
 }
 
-/* The next unit from *unit on that is stored. False: none. */
+/* Finds the next stored unit from *unit on. False: none. */
 static bool next_present(const struct far_device *d, uint64_t *unit)
 {
 	for (; *unit < d->d_units; (*unit)++) {
@@ -264,7 +266,10 @@ static void erase_all(struct far_device *d)
 	uint64_t now = far_now(), until = now + (uint64_t)ERASE_MS * NS_PER_MS, unit = 0;
 	uint64_t answered = now + (uint64_t)ERASE_MS * NS_PER_MS / 2;
 
-	/* A write that is under way arrives whatever we do: only its answer says that there is something to remove. */
+	/*
+	 * A write under way will arrive in any case: only its answer tells that the unit must be
+	 * removed.
+	 */
 	while (d->d_link != NULL && (d->d_asked.first != NULL || d->d_waiting.first != NULL) &&
 	    far_now() < answered)
 		(void)far_device_wait(d, -1, 100);
@@ -362,7 +367,7 @@ void far_device_submit(struct far_device *d, struct far_io *io)
 	submit_waiting(d);
 }
 
-/* How long to sleep at most, for the sake of links and housework. */
+/* The longest time to sleep before links or housekeeping need work. */
 static int sleep_ms(const struct far_device *d, int wait_ms, int wake_ms)
 {
 	int most = d->d_asked.first != NULL ? 500 : 5000;
@@ -399,7 +404,7 @@ bool far_device_wait(struct far_device *d, int fd, int wait_ms)
 	fds[n] = (struct pollfd){ .fd = fd, .events = POLLIN }; /* poll passes over -1 */
 	(void)poll(fds, n + 1, sleep_ms(d, wait_ms, wake_ms));
 	now = far_now();
-	/* The engine may know a more exact cause: then fo_work writes that in the place of this one. */
+	/* The engine may know a more exact cause: then fo_work overwrites this cause. */
 	if (is_silent_for(d, give_up < STUCK_NS ? give_up : STUCK_NS, now))
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
 	if (d->d_link != NULL && d->d_ops->fo_work(d->d_link, fds, n, d->d_why) != 0)

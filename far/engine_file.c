@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A file of this machine as a far device: for encrypted swap, which hosted programs cannot write by themselves. By liburing
- * with direct I/O; where the kernel refuses io_uring each request is made at once, synchronously.
+ * A file of this machine as a far device: for encrypted swap, which hosted programs cannot write
+ * themselves. Requests go through liburing with direct I/O; if the kernel refuses io_uring, each
+ * request is done at once, synchronously.
  *
- * The file is given open (file:/proc/self/fd/N or a path); it is the caller's and has its size already.
+ * The file is given open (file:/proc/self/fd/N or a path); the caller owns the file, whose size is
+ * set already.
  */
 #include "far/far.h"
 
@@ -18,7 +20,7 @@
 #include <unistd.h>
 
 #define DEPTH 64u
-#define GROW (1u << 20) /* bytes by which the file grows between two looks at the file system */
+#define GROW (1u << 20) /* bytes by which the file grows between two checks of the file system */
 
 struct far_link {
 	struct io_uring ring;
@@ -75,8 +77,8 @@ static void answer_io(struct far_io *io, long got)
 }
 
 /*
- * A write to a unit that has no blocks on the disk yet: would the file system have less than keep_free left? Asked again after
- * each GROW bytes.
+ * Would a write to a unit without blocks on the disk leave less than keep_free on the file system?
+ * Checked after each GROW bytes.
  */
 static bool has_room(struct far_link *l, const struct far_io *io)
 {
@@ -183,8 +185,7 @@ static void file_end(struct far_link *l, bool erase)
 
 	(void)erase;
 	while (l->async && l->inflight > 0 && io_uring_wait_cqe(&l->ring, &c) == 0) {
-		io_uring_cqe_seen(
-		    &l->ring, c); /* the kernel must not write to buffers that are gone */
+		io_uring_cqe_seen(&l->ring, c); /* the kernel must not write to freed buffers */
 		l->inflight--;
 	}
 	if (l->async)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * NBD, by libnbd: any server of the protocol (nbdkit, qemu-nbd, nbd-server, a cloud disk behind one of them). Where the server
- * says that several connections see the same data (multi-conn), four are used; requests go to the one with the fewest.
+ * NBD, by libnbd: any server of the protocol (nbdkit, qemu-nbd, nbd-server, a cloud disk behind one
+ * of them). If the server promises that several connections see the same data (multi-conn), four
+ * connections are used; a request goes to the connection with the fewest requests.
  *
- * A connection that dies aborts its requests: their callbacks tell an error that is the connection's, not the request's, so
- * they answer nothing, and the device asks the next link again.
+ * A connection that dies aborts its requests: their callbacks report an error of the connection,
+ * not of the request, so the engine does not answer these requests, and the device asks the next
+ * link again.
  */
 #include "far/conn.h"
 
@@ -25,7 +27,7 @@ struct far_link {
 	bool trims;
 };
 
-/* One request at one connection. */
+/* One request on one connection. */
 struct ask {
 	struct far_link *l;
 	struct far_io *io;
@@ -133,7 +135,7 @@ static struct nbd_handle *handle_new(const struct far_url *u, const struct far_s
 	return NULL;
 }
 
-/* Until the handshake is over or the time is. */
+/* Waits until the handshake or the time is over. */
 static bool await_handshake(struct nbd_handle *h, uint64_t until)
 {
 	while (!nbd_aio_is_ready(h)) {
@@ -243,7 +245,7 @@ static int on_answer(void *arg, int *error)
 	case ENOTCONN:
 	case ESHUTDOWN:
 	case ECONNRESET:
-	case EPIPE: break; /* the connection's: asked again */
+	case EPIPE: break; /* an error of the connection: the request is asked again */
 	default: far_note(io, strerror(e)); far_done(io, -EIO);
 	}
 	return 1;
@@ -273,7 +275,7 @@ static bool nbd_submit(struct far_link *l, struct far_io *io)
 		cookie = nbd_aio_pwrite(l->h[c], io->buf, io->len, io->at, cb, 0);
 	else
 		cookie = nbd_aio_trim(l->h[c], io->len, io->at, cb, 0);
-	if (cookie < 0) { /* the connection is dead: the next fo_work says so */
+	if (cookie < 0) { /* the connection is dead: the next fo_work reports this */
 		l->inflight[c]--;
 		free(a);
 	}

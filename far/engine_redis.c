@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Redis and Redis Cluster (Valkey alike): a unit is one string value, pipelined over one connection a node. hiredis formats
- * the commands and parses the replies; the transport is ours, for TLS. What is read goes past hiredis to where it belongs.
+ * Redis and Redis Cluster (Valkey alike): a unit is one string value, pipelined over one connection
+ * a node. hiredis formats the commands and parses the replies; the transport is conn.c, for TLS.
+ * Data of reads goes directly into the requests' buffers, not through hiredis.
  *
  *   write   SET key value EX expire          read   GETRANGE key from to; of a whole unit GET key
  *   trim    DEL key                          touch  EXPIRE key expire
@@ -9,19 +10,23 @@
  *
  * Keys are quire:RUN:{UNIT}: the braces are the cluster's hash tag, so units spread over its nodes. RUN is random.
  *
- * A node answers in the order in which it was asked, so each node has a queue of what it was asked. Of a cluster: MOVED names
- * the new owner of a slot, and the map of slots is asked for anew; ASK sends this one request elsewhere; a node that is lost,
- * silent, or not ready (CLUSTERDOWN, LOADING, TRYAGAIN, READONLY) has its requests asked again when the map is new: by then
- * a replica may have taken over. Of a single server a lost connection is the link's end; the device makes another.
+ * A node answers in the order of the requests, so each node has a queue of the replies that it
+ * owes. Of a cluster: MOVED names the new owner of a slot, and the map of slots is asked for anew;
+ * ASK sends this one request elsewhere; requests to a node that is lost, silent, or not ready
+ * (CLUSTERDOWN, LOADING, TRYAGAIN, READONLY) are asked again after the map was read anew: by then a
+ * replica may have taken over. Of a single server a lost connection is the link's end; the device
+ * makes another.
  *
- * What each setting promises: without replicas a write that was answered is in the memory of the master; it is lost if that
- * dies before the write reached a replica. With replicas = n, WAIT has it on n of them before it counts as written; a write
- * that does not get there in the time given (a master that lost its replicas) has failed, and the store keeps the page.
+ * What each setting promises. Without replicas, an answered write is in the memory of the master,
+ * and is lost if the master dies before the write reached a replica. With replicas = n, a write
+ * counts as done after WAIT has reported it on n replicas. A write that does not reach them in time
+ * (as when a master has lost its replicas) has failed, and the store keeps the page.
  *
  * A single server that is not ready, or forbids a command since the run began (NOAUTH, NOPERM), is asked again, too.
  *
- * A server that evicts keys would lose pages: it is refused at start. One that is full (maxmemory, noeviction) answers OOM:
- * the write has -ENOSPC and the store keeps the page elsewhere.
+ * A server that evicts keys would lose pages: such a server is refused at the start. A full server
+ * (maxmemory, noeviction) answers OOM: the write fails with -ENOSPC, and the store keeps the page
+ * elsewhere.
  */
 #include "far/conn.h"
 #include "far/redis_says.h"
@@ -35,18 +40,18 @@
 #include <string.h>
 
 #define NODES 24u
-#define DEPTH 256u  /* requests at one node */
+#define DEPTH 256u  /* requests to one node */
 #define QUEUE 1024u /* replies that a node owes, a power of two: at most two a request, and WAIT */
-#define REFRESH_NS 250000000u /* between questions for the map of slots */
+#define REFRESH_NS 250000000u /* time between two requests for the map of slots */
 #define SILENT_NS                                                                                  \
-	3000000000ull /* of a cluster: a node that owes an answer so long counts as lost */
-#define WAIT_MS                                                                                    \
-	"500" /* for replicas to have a write: the connection answers nothing else meanwhile */
-#define UNIT_COST                                                                                  \
-	83968u /* bytes of the server's memory that a unit takes, key and expiry included: of jemalloc's sizes 80 KiB is the next */
+	3000000000ull /* in a cluster, a node that owes an answer for this long counts as lost */
+/* time for replicas to receive a write: the connection answers no other request meanwhile */
+/* bytes of the server's memory for a unit, with key and expiry: 80 KiB is jemalloc's next size */
+#define WAIT_MS "500"
+#define UNIT_COST 83968u
 #define NODE_MS 500u /* for connecting to one node of a cluster */
 
-/* What a reply is about. */
+/* The kind of request to which a reply belongs. */
 enum owed_kind { OWED_IO, OWED_SET, OWED_WAIT, OWED_ASKING, OWED_SLOTS };
 struct owed {
 	enum owed_kind kind;
@@ -61,19 +66,19 @@ struct node {
 	char host[200], port[8];
 	struct far_conn *conn; /* NULL: lost */
 	redisReader *reader;
-	struct far_io
-	    *into; /* the read, next of what is owed, that bytes go to directly; NULL: none does */
-	uint32_t into_have; /* bytes that the read has so far */
-	uint32_t skip;      /* bytes to come that end a reply and are passed over */
+	/* the read at the head of the queue that receives bytes directly; NULL: there is none */
+	struct far_io *into;
+	uint32_t into_have; /* bytes that this read has received */
+	uint32_t skip;      /* bytes of the end of a reply that are still to be skipped */
 	struct owed owed[QUEUE];
-	uint32_t head, tail; /* of the replies owed */
-	uint64_t
-	    heard; /* ns: when the node last answered, or was last asked while no reply was owed */
+	uint32_t head, tail; /* head and tail of the queue of owed replies */
+	/* ns: time at which the node last answered, or was last asked while it owed no reply */
+	uint64_t heard;
 	uint64_t retry_at;
 	uint64_t
 	    room; /* bytes that the node's maxmemory left when the link was made; UINT64_MAX: no maxmemory is set */
-	struct ios set;    /* writes that the node has, and no WAIT was sent for */
-	struct ios waited; /* writes that the WAIT under way is for */
+	struct ios set;    /* writes that the node has done and for which no WAIT was sent */
+	struct ios waited; /* writes that the WAIT under way covers */
 };
 
 struct far_link {
@@ -83,10 +88,10 @@ struct far_link {
 	unsigned n;
 	struct node node[NODES];
 	uint8_t owner[FAR_SLOTS]; /* number of the node; a single server is 0 */
-	struct ios again;         /* to be asked again when the map is new */
-	uint64_t refresh_at;      /* when to ask for the map; UINT64_MAX: it is as good as known */
+	struct ios again;         /* requests to be asked again after the map was read anew */
+	uint64_t refresh_at;      /* time to ask for the map; UINT64_MAX: the map is up to date */
 	uint64_t again_at;
-	char why[FAR_WHY]; /* what is wrong; "": nothing */
+	char why[FAR_WHY]; /* the present error; "": none */
 	bool dead;
 };
 
@@ -109,7 +114,7 @@ static struct far_io *ios_take(struct ios *l)
 /* ---- one node ---- */
 static uint32_t replies_owed(const struct node *nd) { return nd->tail - nd->head; }
 
-/* One more reply is owed. */
+/* Adds an owed reply. */
 static void owe_reply(struct node *nd, enum owed_kind kind, struct far_io *io)
 {
 	if (replies_owed(nd) == 0)
@@ -128,7 +133,7 @@ static bool put_words(
 	    (len = redisFormatCommandArgv(&text, argc, argv, NULL)) < 0)
 		return false;
 	ok = far_conn_put(nd->conn, text, (size_t)len);
-	free(text); /* hiredis 0.14: a plain malloc */
+	free(text); /* hiredis 0.14 allocated this by malloc */
 	if (ok)
 		owe_reply(nd, kind, io);
 	return ok;
@@ -142,7 +147,7 @@ static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
 	(void)snprintf(expire, sizeof expire, "%u", l->set->expire_s);
 	switch (io->op) {
 	case FAR_READ:
-		if (io->len == FAR_UNIT) /* the server need not copy it first */
+		if (io->len == FAR_UNIT) /* so the server need not copy the string first */
 			return put_words(nd, OWED_IO, io, 2, (const char *[]){ "GET", key });
 		(void)snprintf(a, sizeof a, "%" PRIu64, io->at % FAR_UNIT);
 		(void)snprintf(b, sizeof b, "%" PRIu64, io->at % FAR_UNIT + io->len - 1);
@@ -166,7 +171,7 @@ static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
 	return true;
 }
 
-/* One WAIT at a time, for all writes that came to the node since the last one. */
+/* Sends one WAIT at a time, for all writes that the node has done since the last WAIT. */
 static void put_wait(struct far_link *l, struct node *nd)
 {
 	char replicas[16];
@@ -179,7 +184,7 @@ static void put_wait(struct far_link *l, struct node *nd)
 	}
 }
 
-/* The request is asked again when the map is new; not for ever: a cluster may stay without what the request needs. */
+/* Asks the request again after the map was read anew; not forever, as a cluster may stay without the needed slot. */
 static void ask_later(struct far_link *l, struct far_io *io, uint64_t now)
 {
 	if (now - io->since > (uint64_t)l->set->timeout_ms * 1000000u) {
@@ -192,7 +197,10 @@ static void ask_later(struct far_link *l, struct far_io *io, uint64_t now)
 		l->again_at = now + REFRESH_NS;
 }
 
-/* Of a cluster: its requests go back, and the map is asked for. Of a single server: the link is over. */
+/*
+ * Called for a lost node. In a cluster its requests are asked again and the map is read anew; with
+ * a single server the link ends.
+ */
 static void node_lost(struct far_link *l, struct node *nd, const char *why)
 {
 	uint64_t now = far_now();
@@ -222,7 +230,7 @@ static void node_lost(struct far_link *l, struct node *nd, const char *why)
 		l->refresh_at = now;
 }
 
-/* ---- the conversation at the start: one command, its reply awaited ---- */
+/* ---- the start: one command at a time, each reply awaited ---- */
 static redisReply *ask_node(struct node *nd, int argc, const char **argv, uint64_t until)
 {
 	void *reply = NULL;
@@ -252,7 +260,7 @@ static redisReply *ask_node(struct node *nd, int argc, const char **argv, uint64
 	return reply;
 }
 
-/* Sends a command whose reply must be no error. */
+/* Sends a command; its reply must not be an error. */
 static bool command_node(
     struct node *nd, int argc, const char **argv, uint64_t until, char why[FAR_WHY])
 {
@@ -282,7 +290,7 @@ static bool log_in(const struct far_url *u, struct node *nd, uint64_t until, cha
 	    command_node(nd, 2, (const char *[]){ "SELECT", u->path }, until, why);
 }
 
-/* Would the server throw away what it was given? And is it what the URL says? */
+/* Would the server evict keys? Is it of the kind that the URL names? */
 static bool is_acceptable(bool cluster, struct node *nd, uint64_t until, char why[FAR_WHY])
 {
 	redisReply *r = ask_node(nd, 1, (const char *[]){ "INFO" }, until);
@@ -299,7 +307,7 @@ static bool is_acceptable(bool cluster, struct node *nd, uint64_t until, char wh
 	return ok;
 }
 
-/* Does the server have the commands that a run uses? None of these stores anything. */
+/* Does the server have the commands that a run uses? None of these commands stores a key. */
 static bool has_commands(struct far_link *l, struct node *nd, uint64_t until, char why[FAR_WHY])
 {
 	char key[80];
@@ -332,7 +340,7 @@ static bool has_commands(struct far_link *l, struct node *nd, uint64_t until, ch
 	return true;
 }
 
-/* *refused: the server answered, and will never do. */
+/* *refused: the server answered and can never be used. */
 static bool node_connect(
     struct far_link *l, struct node *nd, uint32_t wait_ms, bool *refused, char why[FAR_WHY])
 {
@@ -346,8 +354,8 @@ static bool node_connect(
 		return false;
 	nd->reader = redisReaderCreate();
 	if (nd->reader != NULL) {
-		nd->reader->maxbuf =
-		    0; /* keep the buffer of a unit: hiredis would free it after each */
+		/* keeps the buffer of a unit: hiredis would free the buffer after each reply */
+		nd->reader->maxbuf = 0;
 		if (log_in(l->url, nd, until, why) && is_acceptable(l->cluster, nd, until, why) &&
 		    (!l->set->fit || has_commands(l, nd, until, why))) {
 			nd->heard = far_now();
@@ -364,7 +372,7 @@ static bool node_connect(
 }
 
 /* ---- the map of slots ---- */
-/* The node of that address, made if need be. NULL: there are too many. */
+/* Finds the node of that address, or makes it. NULL: there are too many. */
 static struct node *node_of(struct far_link *l, const char *host, const char *port)
 {
 	struct node *nd;
@@ -390,7 +398,7 @@ static void take_row(struct far_link *l, const struct node *from, const redisRep
 	if (row->type != REDIS_REPLY_ARRAY || row->elements < 3)
 		return;
 	for (size_t i = 2; i < row->elements;
-	     i++) { /* replicas become known, too: they may be masters soon */
+	     i++) { /* replicas are recorded, too, as they may become masters */
 		const redisReply *at = row->element[i];
 		struct node *one;
 
@@ -433,7 +441,7 @@ static bool node_ready(struct far_link *l, struct node *nd, uint64_t now)
 	return false;
 }
 
-/* Asks a node that can be reached for the map. */
+/* Asks any reachable node for the map. */
 static void ask_slots(struct far_link *l, uint64_t now)
 {
 	l->refresh_at = now + REFRESH_NS;
@@ -470,7 +478,7 @@ static bool is_passing(const redisReply *r)
 	return false;
 }
 
-/* "MOVED 3999 127.0.0.1:6381", "ASK …": the node that is named. */
+/* "MOVED 3999 127.0.0.1:6381", "ASK …": returns the node that is named. */
 static struct node *named_node(
     struct far_link *l, const struct node *from, const redisReply *r, unsigned *slot)
 {
@@ -511,7 +519,7 @@ static void follow_redirect(struct far_link *l, const struct node *from, struct 
 		ask_later(l, io, now);
 }
 
-/* What was wrong is over. */
+/* Clears the error. */
 static void answer_well(struct far_link *l, struct far_io *io)
 {
 	l->why[0] = '\0';
@@ -539,7 +547,7 @@ static void take_reply(
 		answer_well(l, io);
 	} else if (r->type == REDIS_REPLY_STRING && r->len > 0 && r->len <= io->len) {
 		memcpy(io->buf, r->str,
-		    r->len); /* a unit may have been written in part: the rest reads as zeroes */
+		    r->len); /* a unit may be written only in part: the rest reads as zeroes */
 		memset((char *)io->buf + r->len, 0, io->len - r->len);
 		answer_well(l, io);
 	} else {
@@ -548,7 +556,7 @@ static void take_reply(
 	}
 }
 
-/* The master has waited: all writes before the WAIT are on enough replicas, or are asked again. */
+/* Handles the reply to WAIT: all writes before the WAIT are on enough replicas, or are asked again. */
 static void take_wait(struct far_link *l, struct node *nd, const redisReply *r, uint64_t now)
 {
 	bool enough = r->type == REDIS_REPLY_INTEGER && r->integer >= (long long)l->set->replicas;
@@ -586,7 +594,7 @@ static void take_owed(
 	put_wait(l, nd);
 }
 
-/* Replies that hiredis has whole. False: the node is lost. */
+/* Handles the replies that hiredis has received completely. False: the node is lost. */
 static bool take_replies(struct far_link *l, struct node *nd, uint64_t now)
 {
 	for (;;) {
@@ -613,37 +621,41 @@ static bool take_replies(struct far_link *l, struct node *nd, uint64_t now)
 	}
 }
 
-/* ---- what is read, past hiredis: it would be copied three times ---- */
-#define AHEAD                                                                                      \
-	4u /* reads whose answers one system call takes; as many are answered before new requests are looked for */
-#define GAP                                                                                        \
-	24u /* room for what lies between two strings: the end of one reply, and the head of the next */
+/* ---- data of reads, received without hiredis, which would copy it three times ---- */
+/* most reads whose answers one system call receives; as many are answered before new requests are taken */
+/* room for the bytes between two strings: the end of a reply, and the head of the next reply */
+#define AHEAD 4u
+#define GAP 24u
 
 /*
- * What a system call is to take: of each read its gap, then its string where it belongs; at last the end of the last reply. All that is
- * not as it was foreseen, an error instead of a string for one, is gathered and goes through hiredis.
+ * The bytes that a system call is expected to receive: for each read its gap, then its string,
+ * directly into the request's buffer; at last the end of the last reply. If other bytes arrive (an
+ * error instead of a string, for example), all bytes are gathered and given to hiredis.
  */
 struct foreseen {
 	struct iovec part[2 * AHEAD +
 	    1]; /* gap, string, gap, string, …, end; the first gap is empty in the middle of a string */
-	struct far_io *io[AHEAD]; /* of part 2i + 1 */
+	struct far_io *io[AHEAD]; /* the request of part 2i + 1 */
 	int parts;
 	char gap[AHEAD + 1][GAP], want[AHEAD][GAP];
 };
 
-/* What stands before a string of that length: what is missing of the end of the reply before it, and the head of its own. */
+/*
+ * Makes the bytes before a string of that length: the outstanding bytes of the reply before, and
+ * the head of the string's reply.
+ */
 static size_t make_gap(char gap[GAP], uint32_t skip, uint32_t len)
 {
 	return (size_t)snprintf(gap, GAP, "%s$%u\r\n", "\r\n" + (2 - skip), len);
 }
 
-/* Has hiredis no part of the answer that comes next? */
+/* Does hiredis have no part of the next answer? */
 static bool is_between_replies(const struct node *nd)
 {
 	return nd->reader->ridx == -1 && nd->reader->pos == nd->reader->len;
 }
 
-/* The read that is answered as the i-th from now. NULL: another request is. */
+/* Returns the read that the i-th answer from now belongs to. NULL: the answer belongs to another request. */
 static struct far_io *read_owed(const struct node *nd, uint32_t i)
 {
 	const struct owed *o = &nd->owed[(nd->head + i) % QUEUE];
@@ -682,7 +694,7 @@ static bool foresee_reads(const struct node *nd, struct foreseen *f)
 	return f->parts > 1;
 }
 
-/* So many bytes more of nd->into have come. */
+/* Counts n more bytes received for nd->into. */
 static void fill_read(struct far_link *l, struct node *nd, size_t n)
 {
 	struct far_io *io = nd->into;
@@ -697,7 +709,7 @@ static void fill_read(struct far_link *l, struct node *nd, size_t n)
 	put_wait(l, nd);
 }
 
-/* Bytes that have come from the node and were not foreseen. False: it is lost. */
+/* Handles bytes from the node that were not expected. False: the node is lost. */
 static bool take_bytes(struct far_link *l, struct node *nd, const char *p, size_t n, uint64_t now)
 {
 	size_t end = n < nd->skip ? n : nd->skip;
@@ -710,9 +722,9 @@ static bool take_bytes(struct far_link *l, struct node *nd, const char *p, size_
 	return n == end || take_replies(l, nd, now);
 }
 
-static char bytes[1u << 19]; /* what a node says, for hiredis. One thread */
+static char bytes[1u << 19]; /* bytes from a node, for hiredis. One thread */
 
-/* n bytes have come, the first of them in that part. False: the node is lost. */
+/* Handles n bytes, the first of which is in that part. False: the node is lost. */
 static bool take_unforeseen(
     struct far_link *l, struct node *nd, const struct foreseen *f, int part, size_t n, uint64_t now)
 {
@@ -727,7 +739,7 @@ static bool take_unforeseen(
 	return take_bytes(l, nd, bytes, n, now);
 }
 
-/* n bytes have come into what was foreseen. False: the node is lost. */
+/* Handles n bytes received into the expected parts. False: the node is lost. */
 static bool take_foreseen(
     struct far_link *l, struct node *nd, const struct foreseen *f, size_t n, uint64_t now)
 {
@@ -746,11 +758,11 @@ static bool take_foreseen(
 		fill_read(l, nd, some);
 		n -= some;
 	}
-	nd->skip -= (uint32_t)n; /* of the last part */
+	nd->skip -= (uint32_t)n; /* length of the last part */
 	return true;
 }
 
-/* What has come. Not more than some reads are answered at a time: the next requests are asked while the server works. */
+/* What has come. Answers only a few reads at a time, so that the next requests are sent while the server works. */
 static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 {
 	struct foreseen f;
@@ -767,14 +779,14 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 		    !(reads ? take_foreseen(l, nd, &f, (size_t)n, now)
 			    : take_bytes(l, nd, bytes, (size_t)n, now)))
 			return;
-		/* TLS may have more than the socket has. */
+		/* TLS may hold bytes that the socket no longer has. */
 	} while (n > 0 && l->url->tls);
 	if (n < 0)
 		node_lost(l, nd, "the connection was closed");
 }
 
 /* ---- the engine ---- */
-/* Connects to every master, so that one that cannot be used is refused at the start. */
+/* Connects to every master, so that an unusable master is refused at the start. */
 static bool reach_masters(struct far_link *l, bool *refused, char why[FAR_WHY])
 {
 	for (unsigned s = 0; s < FAR_SLOTS; s++) {
@@ -792,7 +804,7 @@ static bool reach_masters(struct far_link *l, bool *refused, char why[FAR_WHY])
 	return true;
 }
 
-/* Bytes of units that the masters have room for. Units spread evenly: the one that has least decides. */
+/* Bytes of units for which the masters have room. Units spread evenly, so the master with the least room decides. */
 static uint64_t room_of_masters(const struct far_link *l)
 {
 	uint64_t least = UINT64_MAX, masters = 0;
@@ -807,7 +819,7 @@ static uint64_t room_of_masters(const struct far_link *l)
 	return least == UINT64_MAX ? least : least / UNIT_COST * masters * FAR_UNIT;
 }
 
-/* False: the link cannot be used with the settings that the server has now. */
+/* False: the link cannot be used with the server's present settings. */
 static bool fits_now(struct far_link *l, bool *refused, char why[FAR_WHY])
 {
 	if (!l->set->fit)
@@ -820,7 +832,7 @@ static bool fits_now(struct far_link *l, bool *refused, char why[FAR_WHY])
 	return !*refused;
 }
 
-/* The first map of slots. False: the cluster has none, or the node does not answer. */
+/* Reads the first map of slots. False: the cluster has no map, or the node does not answer. */
 static bool learn_slots(struct far_link *l, struct node *nd, uint64_t until)
 {
 	redisReply *r = ask_node(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
@@ -922,7 +934,7 @@ static void redis_again(struct far_link *l, uint64_t now)
 			ask_later(l, io, now);
 }
 
-/* poll() has said that nothing has come. */
+/* poll() has reported no bytes. */
 static bool is_quiet(const struct node *nd, const struct pollfd *fds, unsigned n)
 {
 	int fd = far_conn_poll(nd->conn).fd;
@@ -962,7 +974,7 @@ static int redis_work(struct far_link *l, const struct pollfd *fds, unsigned n, 
 
 static void redis_end(struct far_link *l, bool erase)
 {
-	(void)erase; /* the device trims what it knows */
+	(void)erase; /* the device trims the units that it knows */
 	for (unsigned i = 0; i < l->n; i++) {
 		far_conn_close(l->node[i].conn);
 		if (l->node[i].reader != NULL)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Which engine serves which kind of URL. A new engine is one more row. */
+/* The table of engines by kind of URL. A new engine is one more row. */
 #include "far/far.h"
 
 const struct far_ops *far_engine(enum far_scheme scheme)

@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guard of a quire-far: a process that removes the keys of its quire-far, should that be killed.
+ * The guard of a quire-far: a process that removes the keys of its quire-far if the quire-far is
+ * killed.
  *
- * Vocabulary. The ward is the quire-far that serves. The alarm is a pipe whose end for writing only the ward has: the ward writes a
- * byte when it has removed what it stored, so an end without a byte means that the ward was killed. A sweep removes all that the
- * ward can have stored: units 0 to the highest that it ever wrote (high, in memory that both share), under the run's name.
+ * Vocabulary. The ward is the quire-far that serves. The alarm is a pipe whose write end only the
+ * ward has. The ward writes a byte after it has removed its keys, so an end of file without a byte
+ * means that the ward was killed. A sweep removes all keys that the ward can have stored: units 0
+ * to the highest unit written (high, in shared memory), under the run's name.
  *
  *   ward ends by itself          a byte, then the end of the pipe     the guard ends
  *   ward is killed               the end of the pipe                  the guard sweeps, then ends
  *   ward and supervisor killed   the same
- *   all three killed             keys go by expiry (engine_redis.c)
+ *   all three killed             the keys expire (engine_redis.c)
  *
- * What the ward sent last may still lie in the server's sockets, and be stored after the key was removed. So the guard sweeps until
- * a whole sweep finds nothing, at least twice.
+ * The ward's last writes may still lie in the server's sockets, and be stored after the key was
+ * removed. So the guard sweeps until a whole sweep finds no key, at least twice.
  *
- * Only engines that keep keys for a dead run (fo_leaves_keys) have a guard: Redis. The blocks of an NBD export are not trimmed
- * after a kill, because the next run may have begun to write there. A file is unnamed, and gone with its last descriptor.
+ * Only engines that keep keys for a dead run (fo_leaves_keys) have a guard: Redis. The blocks of an
+ * NBD export are not trimmed after a kill, because the next run may have begun to write there. A
+ * file has no name, and the kernel removes it with its last descriptor.
  *
- * The guard holds the address with its password, the run's name and the alarm; no ring, no connection until it sweeps, no key of a
- * cipher. It cannot be dumped, as the ward cannot. One thread.
+ * The guard holds the address with its password, the run's name and the alarm; no ring, no
+ * connection until it sweeps, no key of a cipher. Like the ward, the guard cannot be dumped. One
+ * thread.
  */
 #include "far/guard.h"
 
@@ -32,9 +36,9 @@
 #include <unistd.h>
 
 #define DEPTH 256u
-#define ALARM 3                  /* the descriptor, in the guard */
+#define ALARM 3                  /* the number of the alarm's descriptor in the guard */
 #define PAUSE_MS 200             /* between two sweeps */
-#define SWEEP_NS 120000000000ull /* so long sweeps may take; what is left then expires */
+#define SWEEP_NS 120000000000ull /* longest time of all sweeps; keys left after that expire */
 
 struct sweep {
 	struct far_device *device;
@@ -84,7 +88,7 @@ static bool sweep_once(struct sweep *s, uint64_t high, uint64_t until)
 static void sweep_keys(const struct far_url *url, const struct far_settings *set, uint64_t high)
 {
 	static struct sweep
-	    s; /* requests outlive the loop if time is up: until the device is closed */
+	    s; /* if time is up, requests outlive the loop until the device is closed */
 	uint64_t until = far_now() + SWEEP_NS;
 	char why[FAR_WHY];
 
@@ -96,7 +100,7 @@ static void sweep_keys(const struct far_url *url, const struct far_settings *set
 	far_device_close(s.device, false);
 }
 
-/* True: the ward has ended without a word. */
+/* True: the ward has ended without a byte. */
 static bool await_alarm(void)
 {
 	char byte;
@@ -109,8 +113,9 @@ static bool await_alarm(void)
 }
 
 /*
- * Nothing of the ward's stays open here but the alarm: the ward's parent takes the end of its socket for the ward's end, and a reader
- * of the run's output waits for the end of that. The alarm is ALARM now.
+ * Closes all descriptors of the ward but the alarm: the ward's parent takes the end of its socket
+ * for the ward's end, and a reader of the run's output waits for end of file. The alarm becomes
+ * descriptor ALARM.
  */
 static void close_all_but(int alarm)
 {

@@ -11,10 +11,11 @@ struct far_guard {
 };
 
 /*
- * Makes the guard of this process, if the engine keeps what a dead process stored. Call it before there are threads, connections or
- * keys: the guard has a copy of what the process has.
+ * Makes the guard of this process if the engine keeps the units of a dead process. Call this
+ * function before the process has threads, connections or keys, as the guard inherits a copy of all
+ * memory.
  */
 struct far_guard far_guard_start(const struct far_url *, const struct far_settings *);
-/* The process has removed what it stored: the guard ends, and does nothing. */
+/* Called after the process has removed its units: the guard ends without a sweep. */
 void far_guard_dismiss(struct far_guard *);
 #endif

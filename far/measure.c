@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See measure.h. Contents are checked, so an engine that forgets or mixes up is found here and not by a program. */
+/*
+ * See measure.h. Contents are checked, so an engine that loses or confuses data is found here and
+ * not by a program.
+ */
 #include "far/measure.h"
 
 #include <errno.h>
@@ -9,8 +12,8 @@
 #include <string.h>
 
 #define SINGLES 200u /* reads of a page, one after another */
-#define PASS_NS                                                                                    \
-	250000000u /* a pass that took less is repeated: so short a time says little of an engine */
+/* a pass that took less is repeated: so short a time says little about an engine */
+#define PASS_NS 250000000u
 
 struct run {
 	struct far_device *d;
@@ -27,8 +30,8 @@ struct run {
 	uint64_t single_ns[SINGLES];
 };
 
-static char pattern
-    [FAR_SECTOR]; /* of every sector, behind its first word: half of it repeats, as memory does */
+/* contents of every sector behind its first word: half of the bytes repeat, as in real memory */
+static char pattern[FAR_SECTOR];
 
 static void make_pattern(void)
 {
@@ -39,7 +42,10 @@ static void make_pattern(void)
 	}
 }
 
-/* The first word of a sector says where it lies: cheap to make and to check, beside what is measured. */
+/*
+ * The first word of a sector names its place: cheap to make and to check, compared with the
+ * measured work.
+ */
 static void stamp_sectors(char *buf, uint32_t len, uint64_t at)
 {
 	for (uint32_t i = 0; i < len; i += FAR_SECTOR) {
@@ -93,7 +99,7 @@ static void ask_unit(struct run *r, struct req *q, enum far_op op, uint64_t at, 
 	far_device_submit(r->d, &q->io);
 }
 
-/* All units by that operation, with as many under way as the depth says. ns it took. */
+/* Does that operation on all units, with `depth` requests under way. Returns the time in ns. */
 static uint64_t run_pass(struct run *r, enum far_op op)
 {
 	uint64_t began = far_now();
@@ -108,7 +114,7 @@ static uint64_t run_pass(struct run *r, enum far_op op)
 	return far_now() - began;
 }
 
-/* A pass that may be repeated: ns of one pass, on average over at least PASS_NS. */
+/* Repeats a pass for at least PASS_NS; returns the average time of a pass in ns. */
 static uint64_t run_passes(struct run *r, enum far_op op)
 {
 	uint64_t took = 0, passes = 0;
@@ -127,7 +133,7 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Median of reads of one page, one after another, in no order. */
+/* Returns the median time of reads of one page, one after another, in random order. */
 static uint64_t single_reads(struct run *r)
 {
 	uint64_t rnd = 1;
@@ -160,7 +166,10 @@ static bool make_run(struct run *r, const struct far_measure_plan *p)
 	return r->req != NULL;
 }
 
-/* What far_measure() times, in that order: passes over all units, and reads of one page. */
+/*
+ * The operations that far_measure() times, in this order: passes over all units, and reads of one
+ * page.
+ */
 enum { NEW, OVER, READ, SINGLE, TIMES };
 
 static int print_result(const struct run *r, const struct far_url *u, const char *why, bool json,

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The value of a field of INFO: "" if there is none. */
+/* The value of a field of INFO; "" if the field is absent. */
 static void info_field(const char *info, const char *name, char *out, size_t room)
 {
 	const char *p = strstr(info, name);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * quire-far: the process that holds the connections of far swap. `quire run` starts it with the ring's memory and event
- * descriptor; it serves requests until its parent ends it or is gone, then removes what it stored. quire check starts it to
- * measure an engine. A guard (guard.c) removes what it stored should it be killed. What connects where comes by a descriptor, so that no password is in the list of processes.
+ * quire-far: the process that holds the connections of far swap. `quire run` starts it with the
+ * ring's memory and event descriptor; it serves requests until its parent ends it or has ended,
+ * then removes the stored units. quire check starts quire-far to measure an engine. If quire-far is
+ * killed, a guard (guard.c) removes the stored units. URLs come through a descriptor, so that the
+ * list of processes shows no password.
  *
- * One thread does the work. Before it sleeps it says so (fr_asleep) and looks at the ring once more, so that no request is missed.
- * While the engine owes answers it sleeps in poll(): then a second thread waits for the ring's bell, a futex, and passes it on as
- * an event, so a hosted process needs no descriptor to reach us. While nothing is under way it waits for the bell itself.
+ * One thread does the work. Before the thread sleeps, it sets fr_asleep and looks at the ring once
+ * more, so that no request is missed. While the engine owes answers, the thread sleeps in poll(),
+ * and a second thread waits for the ring's bell, a futex, and passes it on as an event; so a hosted
+ * process needs no descriptor to reach quire-far. While no request is under way, the first thread
+ * waits for the bell itself.
  */
 #include "far/far.h"
 #include "far/guard.h"
@@ -61,7 +65,7 @@ struct serving {
 	const char *name;
 	int life_fd;
 	uint32_t said;     /* far_server_state that was last published */
-	uint32_t failures; /* bits of enum failure: said already */
+	uint32_t failures; /* bits of enum failure: kinds reported already */
 };
 
 enum failure { NO_ROOM, NO_READ, NO_WRITE };
@@ -73,7 +77,10 @@ static void futex_wake(uint32_t *word)
 
 static void count_one(uint64_t *what) { (void)__atomic_fetch_add(what, 1, __ATOMIC_RELAXED); }
 
-/* Says once of each kind why a request failed. That the engine is away is said by publish_state(). */
+/*
+ * Reports the first failed request of each kind with its cause. publish_state() reports that the
+ * engine is away.
+ */
 static void say_failure(struct serving *sv, const struct far_io *io, int err)
 {
 	static const struct {
@@ -141,7 +148,10 @@ static bool must_wait(const struct serving *sv, uint32_t i)
 	return false;
 }
 
-/* Takes what was asked. The slot's words are read once; far_device_submit checks them. */
+/*
+ * Takes the requests that clients have asked. The slot's words are read once; far_device_submit
+ * checks them.
+ */
 static bool take_asked(struct serving *sv)
 {
 	static const enum far_op ops[] = { FAR_READ, FAR_WRITE, FAR_TRIM };
@@ -170,7 +180,7 @@ static bool take_asked(struct serving *sv)
 	return any;
 }
 
-/* Tells our parent. If it is gone, listen_for_end() notices. */
+/* Tells our parent. If the parent has ended, listen_for_end() notices. */
 static void tell_parent(int life_fd, uint32_t state, uint64_t away, const char *why)
 {
 	struct far_told told = { .state = state, .away_ns = away };
@@ -180,7 +190,8 @@ static void tell_parent(int life_fd, uint32_t state, uint64_t away, const char *
 }
 
 /*
- * Says once when the engine goes away, is given up, or is back: to the parent, and on standard error.
+ * Reports once when the engine becomes unreachable, is declared lost, or is back: to the parent,
+ * and on standard error.
  */
 static void publish_state(struct serving *sv, uint32_t timeout_ms)
 {
@@ -207,7 +218,7 @@ static void publish_state(struct serving *sv, uint32_t timeout_ms)
 	tell_parent(sv->life_fd, state, away, why);
 }
 
-/* Hears the bell for the thread that sleeps in poll(). Ends with the process. */
+/* Waits for the bell on behalf of the thread that sleeps in poll(). Ends with the process. */
 static void *listen_for_bell(void *arg)
 {
 	struct far_ring *r = arg;
@@ -226,7 +237,10 @@ static void *listen_for_bell(void *arg)
 	return NULL;
 }
 
-/* Our parent holds the other end: it ends when the parent wants us to end, or is gone. Ends with the process. */
+/*
+ * The parent holds the other end of the socket, which closes when the parent ends this process or
+ * has ended itself. Ends with the process.
+ */
 static void *listen_for_end(void *arg)
 {
 	char c;
@@ -239,7 +253,7 @@ static void *listen_for_end(void *arg)
 	return NULL;
 }
 
-/* Until the bell rings, or so long. False: so long. */
+/* Waits until the bell rings, at most this long. False: so long. */
 static bool sleep_on_bell(struct far_ring *r, uint32_t bell, int ms)
 {
 	uint64_t until = far_now() + (uint64_t)ms * 1000000u;
@@ -290,8 +304,9 @@ static int fail_url(const char *text, const char *why)
 }
 
 /*
- * When this thread ends, however it does, the kernel marks fr_alive: clients that wait see that no answer will come. The C library's
- * own list of this thread is replaced: nothing here uses robust mutexes.
+ * When this thread ends, in whatever way, the kernel marks fr_alive: waiting clients see that no
+ * answer will come. This replaces the C library's list of the thread: no code here uses robust
+ * mutexes.
  */
 static void mark_when_dead(struct far_ring *r)
 {
@@ -315,7 +330,10 @@ static void keep_secrets(void)
 {
 	struct rlimit none = { 0, 0 };
 
-	/* Pages, the key and passwords pass through: no core file, no debugger of the same user. */
+	/*
+	 * Pages, the key and passwords are in this process: it permits no core file and no debugger
+	 * of the same user.
+	 */
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	(void)setrlimit(RLIMIT_CORE, &none);
 }
@@ -325,14 +343,15 @@ static void random_name(char name[40])
 	unsigned char r[16];
 
 	if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r)
-		abort(); /* the kernel has random numbers once it has booted */
+		abort(); /* after boot the kernel always has random numbers */
 	for (unsigned i = 0; i < 16; i++)
 		(void)snprintf(name + 2 * i, 3, "%02x", r[i]);
 }
 
 static int run_server(struct options *o)
 {
-	struct far_guard guard = far_guard_start(&o->url, &o->set); /* before there is anything */
+	/* before the process has keys or connections */
+	struct far_guard guard = far_guard_start(&o->url, &o->set);
 	struct far_ring *ring = mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED,
 	    o->ring_fd, (off_t)o->ring_at);
 	static struct serving sv;
@@ -371,7 +390,7 @@ static int run_server(struct options *o)
 	return 0;
 }
 
-/* Says how many bytes the engine has, or why it cannot be used. */
+/* Tells the parent how many bytes the engine has, or why the engine cannot be used. */
 static int probe_size(const struct options *o)
 {
 	char why[FAR_WHY] = "";
@@ -508,8 +527,10 @@ int main(int argc, char **argv)
 	random_name(o.set.run);
 	stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	(void)sigaction(SIGTERM, &sa, NULL);
-	(void)signal(SIGINT,
-	    SIG_IGN); /* ^C on the terminal reaches this process, too: the program decides when the run ends */
+	/*
+	 * ^C on the terminal also signals this process, but the program decides when the run ends
+	 */
+	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGQUIT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);

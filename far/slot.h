@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The slots of a Redis Cluster: each key belongs to one of them, and each of them to a master. */
+/* The slots of a Redis Cluster: each key belongs to a slot, and each slot to a master. */
 #ifndef QUIRE_FAR_SLOT_H
 #define QUIRE_FAR_SLOT_H
 

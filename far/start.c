@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STOP_MS 8000 /* ms that quire-far has for removing what it stored */
+#define STOP_MS 8000 /* ms that quire-far has for removing its units */
 #define URL_MAX 2048u
 
 extern char **environ;
@@ -50,7 +50,9 @@ bool far_has_password(const char *url)
 	return at != NULL && memchr(host + 3, ':', (size_t)(at - host - 3)) != NULL;
 }
 
-/* The URL with the password, %-encoded, if it has none of its own. False: it does not fit. */
+/*
+ * Inserts the password, %-encoded, into a URL without a password. False: the result does not fit.
+ */
 static bool whole_url(const char *url, const char *password, char *out, size_t room)
 {
 	const char *host = strstr(url, "://"), *at = far_user_end(url);
@@ -84,7 +86,7 @@ const char *far_shown_url(const char *url)
 	return out;
 }
 
-/* A pipe that holds the URL. Its end to read, or -1. */
+/* Makes a pipe that holds the URL; returns its read end, or -1. */
 static int make_url_pipe(const char *url, const char *password, char why[FAR_WHY_START])
 {
 	char text[URL_MAX];
@@ -102,7 +104,10 @@ static int make_url_pipe(const char *url, const char *password, char why[FAR_WHY
 	return refuse_far(why, "the URL is too long");
 }
 
-/* The URL of a plan in a pipe; a file of ours is inherited and named by its number. */
+/*
+ * Puts the URL of a plan into a pipe; a file that the parent opened is inherited and named by its
+ * number.
+ */
 static int make_plan_pipe(
     const struct far_options *o, const struct far_plan *plan, char why[FAR_WHY_START])
 {
@@ -173,16 +178,16 @@ static void add_options(struct arguments *a, const struct far_options *o, bool e
 
 #define FULL                                                                                       \
 	"no process can be made for quire-far: raise the limit of processes (ulimit -u, or the container's)"
-#define EXIT_FULL 2 /* of the child that detaches: it could not make a process */
+#define EXIT_FULL 2 /* exit status of the child that detaches: it could not make a process */
 
 struct execution {
 	const char *path;
 	const char *const *argv;
-	const int *keep; /* descriptors that stay open there, ended by -1 */
+	const int *keep; /* descriptors that stay open in the child, ended by -1 */
 	bool detach;
 };
 
-/* In the child, whose memory is its parent's until it executes: the parent sleeps. */
+/* Runs in the child, which shares its parent's memory until execve(), while the parent sleeps. */
 static int execute_there(void *arg)
 {
 	const struct execution *x = arg;
@@ -190,8 +195,8 @@ static int execute_there(void *arg)
 	sigset_t none;
 
 	/*
-	 * A grandchild: code that counts or awaits the program's children must not find it among them. Signals stay blocked
-	 * until no handler of the program's can run here.
+	 * quire-far becomes a grandchild: code that counts or awaits the program's children must
+	 * not find it. Signals stay blocked until no handler of the program's can run here.
 	 */
 	if (x->detach) {
 		pid_t pid = vfork();
@@ -211,8 +216,8 @@ static int execute_there(void *arg)
 }
 
 /*
- * Executes quire-far; with detach in a process that is not our child. No SIGCHLD tells of the child in between. The
- * child's number, for await_child(), or -1.
+ * Executes quire-far; with detach in a process that is not a child of this process. The
+ * intermediate child raises no SIGCHLD. Returns the child's number, for await_child(), or -1.
  */
 static pid_t execute_far(const struct far_options *o, struct arguments *a, const int *keep,
     bool detach, char why[FAR_WHY_START])
@@ -243,7 +248,7 @@ static pid_t execute_far(const struct far_options *o, struct arguments *a, const
 	return pid;
 }
 
-/* The child's status; -1: it cannot be known. */
+/* Returns the child's status; -1: the status is unknown. */
 static int await_child(pid_t pid)
 {
 	int st = -1;
@@ -352,7 +357,7 @@ int far_start(struct far_started *f, const struct far_options *o, const struct f
 	if (pid < 0)
 		return -1;
 	st = await_child(pid);
-	/* The first word comes when the engine is there, or is given up. */
+	/* The first message arrives when the engine answers or is declared lost. */
 	while (!is_readable(f->life, -1))
 		;
 	if (far_hear(f) && f->told.state == FAR_UP)

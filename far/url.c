@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* URLs of far swap: see far.h. Input comes from a person: every part is bounded, and a mistake is named. */
+/*
+ * URLs of far swap: see far.h. The input is typed by a user: every part is bounded, and a mistake
+ * is named.
+ */
 #include "far/far.h"
 
 #include <ctype.h>
@@ -47,7 +50,7 @@ bool far_is_url(const char *text)
 	return scheme_of(text) != NULL || (p > text && strncmp(p, "://", 3) == 0);
 }
 
-/* Copies [from, to) with %XX decoded. False: the text does not fit, or is not well formed. */
+/* Copies [from, to) with %XX decoded. False: the text does not fit or is malformed. */
 static bool copy_decoded(char *out, size_t room, const char *from, const char *to)
 {
 	size_t n = 0;

@@ -60,7 +60,7 @@ _Static_assert(
 #define WRITABLE                                                                                   \
 	16ull /* the translation is writable, or was since it was loaded: the page may have been modified */
 #define SUMMED 32ull  /* m_sum has the sum of what the core knows */
-#define ARRIVED 64ull /* loaded since the last scan, and not asked about since */
+#define ARRIVED 64ull /* loaded since the last scan, and its reference was not read since */
 #define PINNED 128ull /* the kernel had the page pinned when page-out wanted it last */
 #define STALE 256ull  /* not protected since it was loaded or counted as written: see scan.c */
 #define PIN_LOOKS                                                                                  \
@@ -227,14 +227,18 @@ void linux_expect_replacement(struct mach *m)
 	mach_mutex_enter(&m->m_hatlock);
 	if (m->m_scans == 0) {
 		m->m_scans = PROTECTING;
-		m->m_asked = m->m_nloaded; /* the first question looks */
+		/* makes the next call of hat_pagesync scan */
+		m->m_asked = m->m_nloaded;
 		linux_scan_written(m, true, note_written);
 	}
 	mach_mutex_exit(&m->m_hatlock);
 }
 
 /* ---- modification ---- */
-/* A page is about to be writable; its contents are at `at`, and no thread can write them yet. Its new state. */
+/*
+ * Returns the new state of a page that is about to become writable; its contents are at `at`, and
+ * no thread can write them yet.
+ */
 static uint64_t watch_writes(struct hat *h, struct page *pp, uint64_t at)
 {
 	if ((page_nrm(pp) & P_MOD) == 0 && h->h_summed >= SURE &&
@@ -326,8 +330,8 @@ static int step_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t most, bool pr
 }
 
 /*
- * Contents of n adjacent frames to va. Returns how many pages from the start are loaded now; sets
- * *err if some are not.
+ * Moves or copies the contents of n adjacent frames to va. Returns how many pages from the start
+ * are loaded now; sets *err if some are not.
  */
 static uint64_t move_in(
     struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool writable, enum vm_err *err)

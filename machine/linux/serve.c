@@ -44,11 +44,11 @@ int linux_after_fork(struct mach *m, struct hat *hat)
 int linux_fault_fd(struct mach *m) { return m->m_uffd; }
 
 /*
- * Serve one fault. What cannot be resolved for lack of memory or store becomes a poisoned page: the
- * program gets SIGBUS. A fault at an address without a segment hits a range that is being unmapped,
- * and a fault that the segment forbids hits a range whose protection is being changed. The faulting
- * thread tries again until the kernel's own mapping is gone or changed, too; the kernel then sends
- * the right signal.
+ * Serve one fault. If a fault cannot be resolved for lack of memory or store, the page is poisoned:
+ * the program gets SIGBUS. A fault at an address without a segment hits a range that is being
+ * unmapped, and a fault that the segment forbids hits a range whose protection is being changed.
+ * The faulting thread tries again until the kernel's own mapping is gone or changed, too; the
+ * kernel then sends the right signal.
  *
  * The call that fills the page wakes the thread. The server wakes the thread only if no call filled
  * the page, as when the page was present already. The thread's wait ends when the page is filled,

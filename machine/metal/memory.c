@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory of a bare machine: the direct map, holes, memory for the start. The machine reads its memory map and says which
- * ranges are holes (make_holes); the rest is the same on all.
+ * Memory of a bare machine: the direct map, holes, memory for the start. The machine reads its
+ * memory map and says which ranges are holes (make_holes); the rest is the same on all machines.
  *
- * All of it is const after vm_create, or used by the boot CPU alone.
+ * All data here is const after vm_create, or used by the boot CPU alone.
  */
 #include "cpu.h"
 
@@ -124,7 +124,10 @@ uint64_t arch_phys(const void *kva)
 	return va >= KERNEL_BASE ? va - KERNEL_BASE : va - DIRECT_BASE;
 }
 
-/* There is no host: it wants no memory back, gives none, and reads no frames behind the core's back. */
+/*
+ * There is no host that wants memory back, gives memory, or reads frames without the core's
+ * knowledge.
+ */
 void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n) { (void)m, (void)pfn, (void)n; }
 pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What machine/x86_64 and machine/riscv64 share. Included by the machine's cpu.h, which has KERNEL_BASE and DIRECT_BASE. */
+/*
+ * The code that machine/x86_64 and machine/riscv64 share. Included by the machine's cpu.h, which
+ * has KERNEL_BASE and DIRECT_BASE.
+ */
 #ifndef QUIRE_METAL_H
 #define QUIRE_METAL_H
 
@@ -11,15 +14,15 @@ struct mach {
 	struct mach_caps m_caps;
 	struct hat_shared m_hat;
 	struct mach_hole m_holes[32];
-	uint64_t m_bootnext,
-	    m_bootend;   /* physical: what mach_boot_alloc gives next, and where it ends */
+	/* physical: the next address of mach_boot_alloc, and the end of its area */
+	uint64_t m_bootnext, m_bootend;
 	uint64_t m_root; /* physical: the root that maps image, memory and devices */
 };
 extern struct mach the_machine;
 extern char image_start[], image_text_end[], image_ro_end[], image_end[]; /* link.ld */
 extern char boot_cmdline[ARCH_CMDLINE_MAX];
-void keep_cmdline(
-    const char *); /* of the loader's; what is too long is cut off: arch_cmdline_is_cut */
+/* the loader's command line; if it is too long, it is cut: arch_cmdline_is_cut */
+void keep_cmdline(const char *);
 
 static inline void *direct_map(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
 static inline uint64_t image_pa(const void *p) { return (uint64_t)(uintptr_t)p - KERNEL_BASE; }
@@ -27,12 +30,18 @@ static inline uint64_t image_pa(const void *p) { return (uint64_t)(uintptr_t)p -
 /* Physical: frames for the final tables, from behind the image; set by make_tables(). */
 extern uint64_t tables_next;
 uint64_t take_table(void); /* a table of zeroes; physical */
-/* Does the range of physical addresses touch what nothing may write: the image's text and constants? */
+/* Does the range of physical addresses touch read-only memory: the image's text and constants? */
 bool touches_constant(uint64_t pa, uint64_t bytes);
 bool leave_guards_out(void); /* mmu.noguard on the command line: the machine is broken on purpose */
-/* Physical addresses, which rise from call to call; pages that they touch. from >= to: none. */
+/*
+ * Makes holes of the pages that the physical range touches; ranges ascend from call to call. from
+ * >= to: no hole.
+ */
 void add_hole(uint64_t from, uint64_t to);
-/* The machine's: makes all holes anew; the image and what follows it are in use up to `used`. */
+/*
+ * Implemented by the machine: makes all holes again; the image and the memory behind it are in use
+ * up to `used`.
+ */
 void make_holes(uint64_t used);
 
 /* ---- flags that CPUs set for each other, in one total order ---- */
@@ -55,14 +64,17 @@ static inline bool flag_take(_Atomic bool *p)
 void shoot_init(void); /* the command line */
 /* A round begins on the calling CPU, which stays the same until shoot_wait. n 0: instruction caches. hs_lock. Its number. */
 unsigned shoot_begin(const struct mmu_range *, unsigned n);
-void shoot_ask(unsigned id); /* interrupts that CPU, which is to answer */
+void shoot_ask(unsigned id); /* interrupts that CPU, which must answer */
 void shoot_wait(void);       /* for all answers */
-/* On a CPU that was interrupted: is it to answer, and what shall it flush? */
+/* On an interrupted CPU: must it answer, and what must it flush? */
 bool shoot_taken(const struct mmu_range **, unsigned *n);
-/* It has flushed. True: it was the last one, and *from, which waits, may have gone to sleep over it. */
+/* It has flushed. True: this CPU was the last, and the waiting CPU *from may be asleep. */
 bool shoot_answered(unsigned *from);
-/* The machine's, for a round: must that other CPU be interrupted for these ranges? It is marked if it may drop them later. */
+/*
+ * Implemented by the machine, for a round: must that other CPU be interrupted for these ranges? A
+ * CPU that may drop the ranges later is marked.
+ */
 bool shoot_must(unsigned id, const struct mmu_range *, unsigned n);
 void shoot_interrupt(unsigned id);
-void shoot_flush(const struct mmu_range *, unsigned n); /* of the running CPU's TLB */
+void shoot_flush(const struct mmu_range *, unsigned n); /* flushes the running CPU's TLB */
 #endif

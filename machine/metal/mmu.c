@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What all bare machines answer alike of hat/mmu.h. The rest is the machine's own mmu.c.
+ * The functions of hat/mmu.h that are the same on all bare machines. The machine's own mmu.c has
+ * the rest.
  *
  * Locks: none.
  */

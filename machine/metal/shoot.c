@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Rounds of TLB shootdown: what all bare machines share of them. Which CPUs must be interrupted (shoot_must), how that is done
- * (shoot_interrupt), and what a CPU then drops (shoot_flush) is the machine's (its mmu.c).
+ * Rounds of TLB shootdown: the part that all bare machines share. The machine's mmu.c decides which
+ * CPUs must be interrupted (shoot_must), how to interrupt them (shoot_interrupt), and what a CPU
+ * then drops (shoot_flush).
  *
  *   the CPU that flushes: shoot_begin, shoot_ask for each CPU that must, its own flush, shoot_wait
  *   each CPU interrupted: shoot_taken, its flush, shoot_answered, a wake-up for the first if it was the last
@@ -85,6 +86,6 @@ bool shoot_taken(const struct mmu_range **r, unsigned *n)
 
 bool shoot_answered(unsigned *from)
 {
-	*from = round.s_from; /* another round may begin once this one is answered */
+	*from = round.s_from; /* another round may begin after this round is answered */
 	return __atomic_sub_fetch((unsigned *)(void *)&round.s_left, 1, __ATOMIC_SEQ_CST) == 0;
 }

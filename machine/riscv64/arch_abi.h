@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What Linux gives to programs on riscv64 where it differs from other architectures. */
+/* The parts of Linux's interface to programs that differ between architectures: riscv64. */
 #ifndef QUIRE_ARCH_ABI_H
 #define QUIRE_ARCH_ABI_H
 
@@ -8,7 +8,7 @@
 #define ARCH_ELF_MACHINE 243u
 #define ARCH_UNAME "riscv64"
 #define ARCH_HWCAP 0x112dull /* I M A F D C, each the bit of its letter */
-#define ARCH_SA_RESTORER 0   /* struct sigaction has no such field */
+#define ARCH_SA_RESTORER 0   /* struct sigaction has no field sa_restorer */
 #define ARCH_EPOLL_PACKED
 
 struct stat {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a trap leaves on the kernel's stack, and how the kernel reads and changes it. */
+/*
+ * The registers that a trap leaves on the kernel's stack, and how the kernel reads and changes
+ * them.
+ */
 #ifndef QUIRE_ARCH_TRAP_H
 #define QUIRE_ARCH_TRAP_H
 
@@ -27,7 +30,7 @@ struct fp_state {
 /* A thread's registers that are not on its stack. */
 struct arch_thread {
 	struct fp_state
-	    at_fp; /* right while the thread does not run; and while it does, unless the registers are dirty */
+	    at_fp; /* valid while the thread does not run, and while it runs with clean registers */
 };
 
 static inline uint64_t tf_sysno(const struct trapframe *tf) { return tf->tf_x[X_A7]; }
@@ -47,7 +50,7 @@ static inline uint64_t tf_ip(const struct trapframe *tf) { return tf->tf_pc; }
 static inline uint64_t tf_sp(const struct trapframe *tf) { return tf->tf_x[X_SP]; }
 static inline void tf_set_sp(struct trapframe *tf, uint64_t sp) { tf->tf_x[X_SP] = sp; }
 static inline bool tf_is_user(const struct trapframe *tf) { return (tf->tf_status & 0x100) == 0; }
-/* The thread pointer of a thread that is being made. */
+/* Sets the thread pointer of a thread that is being made. */
 static inline void tf_set_tls(struct trapframe *tf, struct arch_thread *a, uint64_t tls)
 {
 	(void)a;

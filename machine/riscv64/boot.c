@@ -2,10 +2,11 @@
 /*
  * From the first C instruction to the kernel: device tree, memory map, the final tables, processors.
  *
- * Memory map: frame 0 is the first page of memory (mc_frame0). The device tree gives the ranges of memory and what the firmware
- * reserves of them; these, the image and what mach_boot_alloc will give are holes (machine.h). The area for mach_boot_alloc
- * follows the image; arch_boot_reserve (machine/metal) makes it, once the kernel knows how much vm_create takes. Nothing of the device tree
- * is used after boot_main, so its own memory is free.
+ * Memory map: frame 0 is the first page of memory (mc_frame0). The device tree gives the ranges of
+ * memory and the firmware's reservations; the reservations, the image and the area of
+ * mach_boot_alloc are holes (machine.h). The area for mach_boot_alloc follows the image;
+ * arch_boot_reserve (machine/metal) makes it, once the kernel knows how much vm_create takes. The
+ * device tree is not used after boot_main, so its memory is free.
  *
  * Tables: the root the_machine.m_root maps the image (each part with its own rights), all of memory and the first 2 GiB,
  * where the registers of devices are (writable, never executable). Every space's root gets its upper half
@@ -73,7 +74,7 @@ static void see_cpu(const struct dtb_node *n, uint64_t boot_hart)
 	c->cpu_k.k_id = (unsigned)(c - cpus);
 }
 
-/* The interrupt controller inside of the CPU seen last. */
+/* The interrupt controller inside the CPU whose node was read last. */
 static void see_intc(const struct dtb_node *n, uint64_t hart)
 {
 	for (unsigned i = 0; i < ncpus_found; i++)
@@ -134,7 +135,8 @@ static void see_chosen(const struct dtb_node *n)
 }
 
 struct look {
-	uint64_t l_boot_hart, l_hart; /* where the boot code runs; the CPU seen last */
+	/* the hart of the boot code; the CPU whose node was read last */
+	uint64_t l_boot_hart, l_hart;
 };
 
 static void see_node(const struct dtb_node *n, void *arg)
@@ -174,7 +176,7 @@ static void read_tree(const void *dtb, uint64_t hart)
 	for (unsigned i = 0; dtb_reservation(dtb, i, &from, &len); i++)
 		add_range(reserved, &nreserved, from, len);
 	dtb_each(dtb, see_node, &l);
-	/* the order of QEMU's command line: it takes the highest one first */
+	/* in the order of QEMU's command line: QEMU assigns the highest address first */
 	for (unsigned i = 1; i < devices.dv_nvirtio; i++) {
 		struct arch_device d = devices.dv_virtio[i];
 		unsigned at = i;
@@ -209,7 +211,7 @@ static void set_frames(void)
 		kpanic("memory beyond 64 GiB");
 }
 
-/* What is reserved, the image up to `used`, and what lies between ranges of memory. */
+/* The holes: reservations, the image up to `used`, and the gaps between ranges of memory. */
 void make_holes(uint64_t used)
 {
 	struct range all[2 * MAXRANGES + 1];
@@ -262,7 +264,7 @@ static void load_root(uint64_t mode)
 	__asm__ volatile("sfence.vma" : : : "memory");
 }
 
-/* The paging mode that the command line asks for, if the CPU has it. */
+/* Returns the paging mode that the command line names, if the CPU has that mode. */
 static void choose_mode(void)
 {
 	uint64_t before = csr_read("satp");
@@ -272,7 +274,10 @@ static void choose_mode(void)
 	satp_mode = sv48 ? SATP_SV48 : SATP_SV39;
 	if (!sv48)
 		return;
-	/* Writing a mode that the CPU lacks leaves satp as it is. The try has a root table of its own. */
+	/*
+	 * Writing a mode that the CPU lacks leaves satp unchanged. The test of a mode uses a
+	 * separate root table.
+	 */
 	uint64_t root = take_table(), *last = (uint64_t *)direct_map(root) + 511;
 
 	*last = make_entry((before & ((1ull << 44) - 1)) << VM_PAGESHIFT, 0);
@@ -282,7 +287,7 @@ static void choose_mode(void)
 	__asm__ volatile("sfence.vma" : : : "memory");
 }
 
-/* What is constant in the image is not writable at its other address either. */
+/* Constant parts of the image are not writable at their other address either. */
 static void map_direct(uint64_t pa)
 {
 	if (!touches_constant(pa, LARGE)) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The RISC-V CPU: instructions, calls of the firmware, what each CPU has for itself. Private to machine/riscv64. */
+/*
+ * The RISC-V CPU: instructions, calls of the firmware, the data of each CPU. Private to
+ * machine/riscv64.
+ */
 #ifndef QUIRE_RISCV_CPU_H
 #define QUIRE_RISCV_CPU_H
 
@@ -11,7 +14,10 @@
 
 #include <quire/types.h>
 
-/* The same in Sv39 and Sv48: all of it lies in the last entry of an Sv48 root, whose table is as an Sv39 root's upper half. */
+/*
+ * The layout is the same in Sv39 and Sv48: the whole kernel lies in the last entry of an Sv48 root,
+ * whose table is laid out as an Sv39 root's upper half.
+ */
 #define KERNEL_BASE 0xffffffff00000000ull /* where the image is linked, + its physical address */
 #define DIRECT_BASE                                                                                \
 	0xffffffd000000000ull /* memory and registers of devices, + the physical address */
@@ -22,19 +28,19 @@
 
 #include "machine/metal/metal.h"
 
-/* Everything of a CPU that its code reaches by tp. */
+/* The data of a CPU, which its code reaches by tp. */
 struct cpu {
 	uint64_t
 	    cpu_kstack; /* top of the running thread's kernel stack; 0: the CPU's first stack */
-	uint64_t cpu_sp, cpu_t0; /* entry.S, for some instructions */
+	uint64_t cpu_sp, cpu_t0; /* scratch space of entry.S, for some instructions */
 	uint64_t cpu_overflow;   /* top of the stack for the report that a stack is at its end */
 	struct kcpu cpu_k;       /* the kernel's part */
 	uint64_t cpu_hart;       /* const: the CPU's number for the firmware */
 	uint32_t cpu_intc; /* const: phandle of the CPU's interrupt controller in the device tree */
 	uint64_t cpu_next; /* when the next tick is due */
 	struct hat *cpu_hat;   /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
-	unsigned cpu_asid;     /* own: the number that is loaded */
-	_Atomic bool cpu_lazy; /* mmu.c: what runs uses no address of that space */
+	unsigned cpu_asid;     /* of the CPU alone: the number that is loaded */
+	_Atomic bool cpu_lazy; /* mmu.c: the running thread uses no address of that space */
 	_Atomic uint64_t cpu_stale[NASIDS / 64]; /* mmu.c: numbers to be flushed before their use */
 	_Atomic bool cpu_fencei;                 /* mmu.c: the instruction cache is stale */
 	_Atomic bool cpu_leave;                  /* mmu.c: the space ends: load another root */
@@ -114,7 +120,7 @@ extern uint64_t satp_mode; /* const: SATP_SV39, SATP_SV48 */
 void boot_main(uint64_t hart, uint64_t dtb);
 void ap_main(struct cpu *);
 
-/* What the device tree says of devices. Physical addresses; 0: there is none. */
+/* Physical addresses of devices, from the device tree; 0: the device does not exist. */
 #define MAXVIRTIO 32u
 struct devices {
 	uint64_t dv_uart, dv_rtc, dv_test, dv_plic;
@@ -132,7 +138,7 @@ void mmu_init(struct mach *, bool sv48);
 void mmu_soft_interrupt(void); /* flushes, spaces to be left */
 void mmu_tick(void);
 void mmu_be_lazy(
-    void); /* the CPU keeps the root it has, and uses no address of that space until arch_load_space */
+    void); /* the CPU keeps its root, and uses no address of that space until arch_load_space */
 void mmu_settle_fault(struct hat *, vaddr_t, enum seg_rw, bool *present, bool *settled);
 static inline void flush_address(vaddr_t va)
 {

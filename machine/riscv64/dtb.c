@@ -4,8 +4,9 @@
  * the names of properties; all numbers are big-endian 32-bit words. The properties of a node come before its children, so a
  * node is described by where its first property lies.
  *
- * How addresses are written in a node's reg is said by its parent (#address-cells, #size-cells); depth is bounded by DEPTH, deeper
- * nodes are passed over. Left out: ranges (the buses of the machines at hand translate nothing), aliases.
+ * The parent of a node (#address-cells, #size-cells) determines the format of addresses in the
+ * node's reg. Depth is bounded by DEPTH; deeper nodes are skipped. Left out: ranges (the buses of
+ * the supported machines do not translate addresses), aliases.
  */
 #include "machine/riscv64/dtb.h"
 
@@ -52,7 +53,7 @@ bool dtb_reservation(const void *dtb, unsigned i, uint64_t *from, uint64_t *len)
 
 static size_t round_to_word(size_t n) { return (n + 3) & ~(size_t)3; }
 
-/* Behind the token at p, or NULL if the block ends. */
+/* Returns the address behind the token at p, or NULL if the block ends. */
 static const uint8_t *token_end(const uint8_t *p, const uint8_t *end)
 {
 	uint32_t token = dtb_cell(p, 0);

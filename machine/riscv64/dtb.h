@@ -14,7 +14,7 @@ struct dtb_node {
 	unsigned n_addr, n_size; /* 32-bit cells of an address and of a length in reg */
 };
 
-/* False: this is no tree. */
+/* False: the memory is no device tree. */
 bool dtb_valid(const void *dtb);
 /* Calls fn for every node, parents first. */
 void dtb_each(const void *dtb, void (*fn)(const struct dtb_node *, void *arg), void *arg);

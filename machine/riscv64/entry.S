@@ -2,11 +2,13 @@
 /*
  * Entering and leaving the kernel, switching threads, floating point registers.
  *
- * Every way in builds a struct trapframe (arch_trap.h) on the thread's kernel stack. In the kernel tp is the CPU's own struct
- * cpu and sscratch is 0; in user mode sscratch is the struct cpu. tp belongs to the CPU, not to the thread: a switch and a
- * return into the kernel leave it alone, as the thread may go on on another CPU.
+ * Every way in builds a struct trapframe (arch_trap.h) on the thread's kernel stack. In the kernel
+ * tp is the CPU's own struct cpu and sscratch is 0; in user mode sscratch is the struct cpu. tp
+ * belongs to the CPU, not to the thread: a switch and a return into the kernel leave it alone, as
+ * the thread may go on on another CPU.
  *
- * A trap in the kernel looks whether there is room on the stack: a frame stored below its end would trap for ever.
+ * A trap in the kernel checks that the stack has room: storing a frame below the stack's end would
+ * trap forever.
  */
 #include "cpu_asm.h"
 
@@ -20,7 +22,7 @@ trap_entry:
 	sd sp, CPU_SP(tp)
 	sd t0, CPU_T0(tp)
 	addi sp, sp, -TF_BYTES
-	ld t0, CPU_KSTACK(tp) /* 0: the CPU's first stack, of which nothing is known */
+	ld t0, CPU_KSTACK(tp) /* 0: the CPU's first stack, whose end is not known */
 	beqz t0, 1f
 	sub t0, t0, sp
 	srli t0, t0, LOG_STACK_BYTES

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the compiler calls on this architecture: copying and filling, counting of bits, atomic operations on bytes (the base
- * instructions have them for words). Its own libraries are made for programs with floating point.
+ * The functions that the compiler calls on this architecture: copying and filling, counting of
+ * bits, atomic operations on bytes (the base instructions have atomics for words only). The
+ * compiler's own libraries are made for programs with floating point.
  */
 #include <quire/types.h>
 
@@ -25,9 +26,10 @@ void *memset(void *to, int c, size_t n)
 }
 
 /*
- * Words from an address that is not aligned: each is put together from two aligned ones, of which the second is the next word's
- * first. No byte outside of the aligned words that have bytes of the source is read. Each word is read before the word below it
- * in `to` is written, so `to` may lie below `from` and overlap it (memmove). Returns the bytes copied.
+ * Copies words from an unaligned address: each word is assembled from two aligned words, the second
+ * of which is the first for the next word. Only aligned words that contain bytes of the source are
+ * read. Each word is read before the word below it in `to` is written, so `to` may lie below `from`
+ * and overlap it (memmove). Returns the bytes copied.
  */
 static size_t copy_shifted(uint8_t *to, const uint8_t *from, size_t n)
 {
@@ -95,7 +97,9 @@ int __popcountdi2(uint64_t v)
 	return (int)(((v + (v >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull >> 56);
 }
 
-/* ---- bytes: an exchange of the word that the byte is in, in total order whatever was asked ---- */
+/*
+ * ---- atomics on bytes: a compare-and-exchange of the containing word, always in total order ----
+ */
 static uint32_t *word_of(volatile void *p) { return (uint32_t *)((uintptr_t)p & ~(uintptr_t)3); }
 static unsigned shift_of(volatile void *p) { return (unsigned)((uintptr_t)p & 3) * 8; }
 

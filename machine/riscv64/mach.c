@@ -2,8 +2,8 @@
 /*
  * Copying and zeroing of frames, and the small parts of kernel/core/arch.h: interrupts, clock, console, switching off, threads.
  *
- * Floating point registers are loaded when a thread of a program is switched to, and saved when it is switched from if it has
- * changed them (sstatus.FS is dirty).
+ * Floating point registers are loaded when a thread of a program is switched to, and saved when the
+ * CPU switches from a thread that has changed them (sstatus.FS is dirty).
  */
 #include "machine/riscv64/cpu.h"
 
@@ -47,7 +47,10 @@ void arch_irq_restore(bool on)
 		csr_set("sstatus", STATUS_SIE);
 }
 
-/* WFI goes on when an interrupt is pending, taken or not: none is lost between a look and the sleep. */
+/*
+ * WFI continues when an interrupt is pending, even if interrupts are off: no interrupt is lost
+ * between a check and the sleep.
+ */
 void arch_idle(void)
 {
 	__asm__ volatile("wfi" : : : "memory");
@@ -60,8 +63,8 @@ void arch_relax(void)
 }
 
 /*
- * A CPU that is a thread of an emulator keeps those that it waits for from running while it spins. The longest sleep is a
- * tick.
+ * A CPU that is a thread of an emulator, and that spins, keeps the CPUs for which it waits from
+ * running. So it sleeps, for a tick at most.
  */
 #define SPINS 2000u
 void arch_relax_long(unsigned *rounds)
@@ -99,7 +102,7 @@ static void timer_at(uint64_t when)
 		(void)call_firmware(SBI_TIME, 0, when, 0, 0);
 }
 
-/* The tick after this one; those that were missed are not made up for. */
+/* Sets the next tick; missed ticks are not made up for. */
 void timer_next(void)
 {
 	struct cpu *c = this_cpu();
@@ -198,8 +201,8 @@ void arch_putc(char c)
 int arch_getc(void) { return *uart_register(5) & 1 ? *uart_register(0) : -1; }
 
 /*
- * ---- the end: the test device makes QEMU exit with status * 2 + 1, as on x86-64: an exit with 0 is not the kernel's. Without
- * the device the firmware switches off. ----
+ * ---- the end: the test device makes QEMU exit with status * 2 + 1, as on x86-64: the kernel never
+ * exits with 0. Without the device the firmware switches off. ----
  */
 void arch_poweroff(int status)
 {

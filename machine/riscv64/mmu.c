@@ -2,40 +2,45 @@
 /*
  * The machine's side of the HAT (hat/mmu.h): roots, address space numbers, TLB flushes, shootdown, instruction caches.
  *
- * Every space has an ASID (hat/asid.c, by generations), so a CPU keeps what it cached of a space after it has loaded another one.
- * Each CPU has a bit for each number, cpu_stale: what it caches under that number is flushed before the CPU uses it again.
+ * Every space has an ASID (hat/asid.c, by generations), so a CPU keeps its cached translations of a
+ * space after it has loaded another space. Each CPU has a bit for each number, cpu_stale: if the
+ * bit is set, translations under that number are flushed before the CPU uses the number again.
  *
- * Shootdown: the CPU that flushes sets the bit of the space's number on every other CPU, then looks which of them run the space now
- * (cpu_hat is the space, and the CPU is not lazy: a CPU that runs a thread without a space keeps the root that it has). Only these are
- * interrupted (software interrupt by SBI), all of them for the kernel's space, and waited for (machine/metal/shoot.c). A CPU that
- * begins to run a space stores cpu_hat, leaves laziness, then looks at its bit. Both are in one total order, so one of the two sees
- * the other.
+ * Shootdown: the CPU that flushes sets the bit of the space's number on every other CPU, then finds
+ * the CPUs that run the space now: cpu_hat is the space, and the CPU is not lazy (a CPU that runs a
+ * thread without a space keeps its root). Only these CPUs are interrupted (software interrupt by
+ * SBI; for the kernel's space all CPUs), and their answers are awaited (machine/metal/shoot.c). A
+ * CPU that begins to run a space stores cpu_hat, stops being lazy, then checks its bit. All these
+ * accesses are in one total order, so at least one of the two CPUs sees the other's store.
  *
  * A range of which only reference bits were cleared (mr_soon) interrupts no CPU: those that run the space find the bit with their
  * next tick.
  *
- * Freed tables: the fence names no address, as walkers cache upper levels. A translation that a CPU cached as invalid, or with
- * fewer rights, before it was raised: mmu_settle_fault fences the address on the CPU that faulted.
+ * Freed tables: the fence names no address, as walkers cache upper levels. A CPU may have cached a
+ * translation as invalid, or with fewer rights, before its rights were raised: mmu_settle_fault
+ * fences the address on the CPU that faulted.
  *
- * Reference and modification bits are set by the hardware, or by mmu_settle_fault where the hardware faults instead; the
- * software cannot ask which of the two it is, and need not know.
+ * Reference and modification bits are set by the hardware, or by mmu_settle_fault where the
+ * hardware faults instead; software cannot find out which of the two applies, and need not know.
  *
- * Instruction caches: after frames became executable, every CPU executes FENCE.I before it runs a program: those that
- * run one now at an interrupt, the others (cpu_fencei) when they load a space.
+ * Instruction caches: after frames became executable, every CPU executes FENCE.I before it runs a
+ * program: CPUs that run a program now do so at an interrupt, the others (cpu_fencei) when they
+ * load a space.
  *
- * mmu.noflush and mmu.noshoot on the command line break the machine on purpose: no flush is done, or none on other CPUs. The
- * conformance program, or the hot thread, must then fail. asids=N leaves fewer numbers, so that they run out; asids=0: none.
+ * mmu.noflush and mmu.noshoot on the command line break the machine on purpose: no CPU flushes, or
+ * only the calling CPU flushes. The conformance program, or the hot thread, must then fail. asids=N
+ * leaves fewer numbers, so that they run out; asids=0: none.
  */
 #include "machine/riscv64/cpu.h"
 
 #include "hat/hat_impl.h"
 #include "kernel/core/kernel.h"
 
-#define FLUSH_ALL 16u /* more pages than that: everything of the space goes */
+#define FLUSH_ALL 16u /* for more pages than this, all translations of the space are flushed */
 
 static struct spin asid_lock; /* interrupts off: hs_asids, the number of every space */
 
-/* How many address space numbers the CPU has: the bits of satp that keep what is written. */
+/* The number of address space numbers of the CPU, by the bits of satp that keep written values. */
 static unsigned count_asids(void)
 {
 	uint64_t satp = csr_read("satp"), all = 0xffffull << SATP_ASID_SHIFT, got;
@@ -88,7 +93,7 @@ static void set_stale(struct cpu *c, unsigned number)
 	    (uint64_t *)(void *)&c->cpu_stale[number / 64], 1ull << number % 64, __ATOMIC_SEQ_CST);
 }
 
-/* This CPU is about to use the number. */
+/* Called when this CPU is about to use the number. */
 static void flush_stale(struct cpu *c, unsigned number)
 {
 	uint64_t *word = (uint64_t *)(void *)&c->cpu_stale[number / 64], bit = 1ull << number % 64;
@@ -167,7 +172,10 @@ static void flush_kernel(const struct mmu_range *r)
 		flush_address(r->mr_va + at);
 }
 
-/* Whether or not this CPU runs the space: it may have cached something of it before. */
+/*
+ * Flushes even if this CPU does not run the space, as it may have cached translations of the space
+ * before.
+ */
 void shoot_flush(const struct mmu_range *r, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -213,7 +221,7 @@ static bool runs_program(struct cpu *c, const struct hat *hat)
 	return loaded != NULL && (hat == NULL || loaded == hat) && !flag_get(&c->cpu_lazy);
 }
 
-/* Marks what the CPU may cache of the ranges. */
+/* Marks the numbers of the ranges as stale on the CPU. */
 bool shoot_must(unsigned id, const struct mmu_range *r, unsigned n)
 {
 	struct cpu *c = &cpus[id];
@@ -248,7 +256,7 @@ void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 	shoot_wait();
 }
 
-/* On behalf of a program: hs_lock keeps shootdowns apart. */
+/* Called on behalf of a program: hs_lock serialises shootdowns. */
 void arch_flush_icache(void)
 {
 	struct mach_mutex *lock = &the_machine.m_hat.hs_lock;
@@ -265,7 +273,10 @@ static void load_bare_root(void)
 	flush_everything();
 }
 
-/* Every CPU that has the space loaded loads another root. The kernel's own: hs_kernel is NULL by now. */
+/*
+ * Makes every CPU that has the space loaded load another root. For the kernel's own space:
+ * hs_kernel is NULL by now.
+ */
 void mmu_space_gone(struct hat *hat)
 {
 	bool irq;
@@ -301,7 +312,7 @@ void mmu_soft_interrupt(void)
 	flag_set(&c->cpu_leave, false);
 }
 
-/* With each tick: what was put off is done. */
+/* Called at each tick: does the deferred flushes. */
 void mmu_tick(void)
 {
 	struct cpu *c = this_cpu();
@@ -312,8 +323,9 @@ void mmu_tick(void)
 
 /* ---- faults ---- */
 /*
- * A page fault says only that an access failed. *present: there is a translation. *settled: it allows the access, so what
- * failed was a bit that this CPU wants software to set, or an older translation that it had cached: run the access again.
+ * A page fault says only that an access failed. *present: there is a translation. *settled: the
+ * translation allows the access. The fault then came from a bit that this CPU wants software to
+ * set, or from an older cached translation; the access is to be repeated.
  */
 void mmu_settle_fault(struct hat *hat, vaddr_t va, enum seg_rw rw, bool *present, bool *settled)
 {

@@ -68,7 +68,7 @@ int64_t arch_sigreturn(struct trapframe *tf)
 	memcpy(tf->tf_x + 1, f->uc.mc.x, sizeof(f->uc.mc.x));
 	tf->tf_pc = f->uc.mc.pc;
 	fp_load(&f->uc.mc.fp);
-	tf->tf_status |= STATUS_FS; /* the thread's saved registers are not these */
+	tf->tf_status |= STATUS_FS; /* the thread's saved registers differ from these */
 	signal_restore(f->uc.mask, &f->uc.stack);
 	kfree(f, sizeof(*f));
 	return (int64_t)tf->tf_x[X_A0];

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the CPUs do about translation: which space and which mode each is in, what it costs to enter the kernel, and the flushes that the
- * HAT asks for.
+ * The CPUs' part in translation: the space and mode of each CPU, the cost of entering the kernel,
+ * and the flushes that the HAT requests.
  *
- * Shootdown. The CPU that takes a translation away flushes its own TLB and interrupts the CPUs that run the space now; they
- * notice after a delay and meanwhile use what they have; the sender waits for all of them. A CPU that does not run the space,
- * or idles in it, is not interrupted: its number is marked stale there and its entries go before the CPU next uses
- * them. One interrupt carries all ranges of the batch.
+ * Shootdown. The CPU that removes a translation flushes its own TLB and interrupts the CPUs that
+ * run the space now. These CPUs notice the interrupt after a delay and use their cached entries
+ * until then; the sender waits for all of them. A CPU that does not run the space, or idles in it,
+ * is not interrupted: the space's number is marked stale on that CPU, and its entries are flushed
+ * before the CPU next uses them. One interrupt carries all ranges of the batch.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -16,7 +17,7 @@
 #include <stdlib.h>
 
 /* ---- spaces and modes ---- */
-/* In the kernel: the space's root and number are loaded. */
+/* Loads the space's root and number; the CPU is in the kernel. */
 static void load_space(struct mach *m, unsigned cpu, struct hat *hat)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];
@@ -40,7 +41,7 @@ static void load_space(struct mach *m, unsigned cpu, struct hat *hat)
 	}
 }
 
-/* The other mode, and the other root if there are two. */
+/* Switches to the other mode, and to the other root if there are two. */
 static void set_mode(struct mach *m, unsigned cpu, bool user)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];
@@ -58,7 +59,10 @@ static void set_mode(struct mach *m, unsigned cpu, bool user)
 	}
 }
 
-/* A read in the mode that the CPU is in, or speculatively, without a check of rights; NULL: no translation. */
+/*
+ * A read in the CPU's present mode, or speculatively, without a check of rights; NULL: no
+ * translation.
+ */
 static uint8_t *read_at(struct mach *m, unsigned cpu, vaddr_t va, bool fill)
 {
 	struct tlb_entry *t = sim_tlb_find(m, cpu, va);
@@ -79,7 +83,7 @@ static uint8_t *read_at(struct mach *m, unsigned cpu, vaddr_t va, bool fill)
 	return m->m_mem + ((size_t)l.l_frame << VM_PAGESHIFT) + (va & ((1ull << l.l_shift) - 1));
 }
 
-/* The CPU runs a little of the kernel: what enters it, or itself. */
+/* The CPU executes a page of the kernel: of the entry area, or of the kernel's text. */
 static void run_kernel(struct mach *m, unsigned cpu, bool entry)
 {
 	struct sim_kernel_layout l;
@@ -119,7 +123,10 @@ void sim_cpu_enter(struct mach *m, unsigned cpu, struct hat *hat)
 }
 
 /* ---- flushes ---- */
-/* Does the CPU have to be interrupted for that range? If not, it is marked. */
+/*
+ * Must the CPU be interrupted for that range? If not, the range's number is marked stale on the
+ * CPU.
+ */
 static bool must_interrupt(struct mach *m, unsigned cpu, const struct mmu_range *r)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];

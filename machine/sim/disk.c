@@ -5,9 +5,10 @@
  * With a latency a request is queued and transfers its data when it is done, at a virtual time; requests overlap and
  * finish in the order of their due times. Without latency a request is done within vo_start.
  *
- * Errors: the nth request of a kind fails after ok pages, which are transferred. A torn write ends within a page: some of
- * its sectors are new, the rest old, and the disk says so or claims that all is well. When the power fails, what is under
- * way is torn and nothing works until it is back; what was written before is kept.
+ * Errors: the nth request of a kind fails after ok pages, which are transferred. A torn write ends
+ * within a page: some of its sectors are new, the rest old, and and the disk reports an error or
+ * claims success. When the power fails, writes under way are torn, and no request works until the
+ * power is back; data written before is kept.
  */
 #include "machine/sim/disk.h"
 
@@ -62,7 +63,7 @@ static void tear_page(struct sim_disk *d, struct vm_io *io, uint32_t i, uint32_t
 		memcpy(d->d_data + off, io->io_buf[i], n);
 }
 
-/* Stores or loads the first n pages; how many there are. */
+/* Stores or loads the first n pages; returns the number transferred. */
 static uint32_t transfer_pages(struct sim_disk *d, struct vm_io *io, uint32_t n, enum vm_err *err)
 {
 	for (uint32_t i = 0; i < n; i++) {
@@ -102,7 +103,7 @@ static uint32_t cut_off(struct sim_disk *d, struct vm_io *io, bool torn, enum vm
 	return 0;
 }
 
-/* At m_now; it began at start. */
+/* Ends the request at m_now; it began at start. */
 void sim_disk_complete(struct sim_disk *d, struct vm_io *io, uint64_t start)
 {
 	enum vm_err err = VM_OK;

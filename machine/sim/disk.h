@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Private to machine/sim: a disk. Contents, requests under way and failures are disk.c's, the vnode is disk_vnode.c's. */
+/*
+ * Private to machine/sim: a disk. disk.c has the contents, the requests under way and the failures;
+ * disk_vnode.c has the vnode.
+ */
 #ifndef QUIRE_SIM_DISK_H
 #define QUIRE_SIM_DISK_H
 
@@ -38,6 +41,6 @@ static inline struct sim_disk *disk_of(struct vnode *vp) { return vp->v_data; }
 
 /* Ends a request that began at start, now. */
 void sim_disk_complete(struct sim_disk *, struct vm_io *, uint64_t start);
-/* Ends the request that is due first; time goes on to then. False: there is none. */
+/* Advances time to the first due request and ends it. False: there is no request. */
 bool sim_disk_complete_first(struct sim_disk *);
 #endif

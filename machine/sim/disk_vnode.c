@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The vnode of a simulated disk: how its requests begin, and which thread waits for their end. A thread that polls with wait completes the
- * earliest; when every thread waits or the time has come, the interrupt fiber does.
+ * The vnode of a simulated disk: how its requests begin, and which thread waits for their end. A
+ * thread that polls with wait completes the earliest request; when every thread waits or the
+ * request is due, the interrupt fiber completes it.
  */
 #include "machine/sim/disk.h"
 
@@ -34,7 +35,7 @@ static void disk_poll(struct vnode *vp, struct vm_io *io)
 	bool wait = io != NULL;
 
 	if (wait && d->d_queue != NULL && (d->d_mach->m_idle != NULL || d->d_mach->m_nlive != 0))
-		sim_wait_disk(d->d_mach, d->d_queue->r_due); /* the CPU has something else to do */
+		sim_wait_disk(d->d_mach, d->d_queue->r_due); /* the CPU has other work */
 	while (d->d_queue != NULL && d->d_queue->r_due <= d->d_mach->m_now)
 		if (sim_disk_complete_first(d) && wait)
 			return;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the sanitizers must be told of fibers: AddressSanitizer, on which stack the program runs now; ThreadSanitizer,
- * which of its logical threads does. Without a sanitizer all of it is nothing.
- *
- * fiber_san_leave just before the switch, fiber_san_arrive as the first thing after it, on the other side.
+ * The calls that inform the sanitizers about fibers: AddressSanitizer about the stack in use,
+ * ThreadSanitizer about the running logical thread. Without a sanitizer all these functions are
+ * empty. fiber_san_leave is called just before a switch, fiber_san_arrive first after it, in the
+ * new fiber.
  */
 #ifndef QUIRE_FIBER_SAN_H
 #define QUIRE_FIBER_SAN_H

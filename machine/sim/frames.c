@@ -2,10 +2,10 @@
 /*
  * Frames of the simulated machine.
  *
- * Frames are one host array, so the direct address of a frame is an index into it. On a machine without a direct map
- * asking for the address of a frame that has a translation panics: on the machine that is imitated (one mapping a
- * frame) the contents are elsewhere then. Frames that are given up are overwritten with a pattern, so that code that
- * still reads them notices.
+ * Frames are one host array, so the direct address of a frame is an index into it. On a machine
+ * without a direct map asking for the address of a frame that has a translation panics: on the
+ * imitated machine (one mapping a frame) the contents are then at another address. Frames that are
+ * given up are overwritten with a pattern, so that code that still reads them notices.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -15,7 +15,7 @@
 void *mach_boot_alloc(struct mach *m, size_t bytes)
 {
 	m->m_stats.ss_boot += (bytes + 63) & ~(size_t)63;
-	size_t head = 64; /* keeps the alignment of what the host gives, a cache line */
+	size_t head = 64; /* keeps the alignment of the host's memory, a cache line */
 	struct boot_chunk *b = aligned_alloc(64, (bytes + head + 63) & ~(size_t)63);
 
 	if (b == NULL)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Interrupts for TLB shootdowns, from when they are sent until each CPU has seen them. They belong to the hardware: the
- * scheduler looks here for what is due, and the sender waits in the scheduler (cpu.c).
+ * Interrupts for TLB shootdowns, from when they are sent until each CPU has seen them. They belong
+ * to the hardware: the scheduler takes due interrupts from here, and the sender waits in the
+ * scheduler (cpu.c).
  *
- * Interrupts may be lost or late (sim_ipi_fail, ipi_loss). The sender cannot know which: when no answer has come in time
- * it sends again. A second one that arrives after all flushes once more, which is harmless; one that is never answered
- * ends in a panic, because to go on would be to give away a frame that another CPU can still reach.
+ * Interrupts may be lost or late (sim_ipi_fail, ipi_loss). The sender cannot know which of the two
+ * happened: if no answer arrives in time, the interrupt is sent again. If both interrupts arrive,
+ * the CPU flushes twice, which is harmless. An interrupt that is never answered ends in a panic,
+ * because otherwise a frame would be reused that another CPU can still access.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -18,7 +20,7 @@ static uint64_t ipi_delay(struct mach *m)
 	return ns == 0 ? 0 : ns + sim_random(m) % ns;
 }
 
-/* One interrupt goes off; when it arrives. UINT64_MAX: never. */
+/* Sends one interrupt; returns the time of its arrival. UINT64_MAX: never. */
 static uint64_t ipi_due(struct mach *m)
 {
 	uint64_t due = m->m_now + ipi_delay(m) + (m->m_now == 0);

@@ -2,14 +2,16 @@
 /*
  * The kernel's half of the simulated x86-64 machines (sim_kernel).
  *
- * The core of this program is the kernel of the simulated machine, and runs on the host: it does not need the simulated
- * MMU. For what its being mapped costs and gives away there is an image of it behind that MMU: a text, all of memory (the direct
- * map), and an entry area with one page of code and a stack for each CPU. A CPU that enters or leaves the kernel runs
- * through a page of each as the real one does.
+ * The core of this program is the kernel of the simulated machine, and runs on the host: it does
+ * not need the simulated MMU. To measure the cost and the exposure of a mapped kernel, an image of
+ * the kernel exists behind that MMU: a text, all of memory (the direct map), and an entry area with
+ * one page of code and a stack for each CPU. A CPU that enters or leaves the kernel touches a page
+ * of each, as a real CPU does.
  *
- * MAPPED: the root of every space has all three. SPLIT: the kernel's root has, the root of user mode has the entry area only, by tables
- * that hold nothing else. The tables and the image lie in frames behind the machine's memory, so the core cannot give them
- * away; they are made once, and roots only point to them.
+ * MAPPED: the root of every space has all three. SPLIT: the kernel's root has all three; the root
+ * of user mode has only the entry area, in tables without other entries. The tables and the image
+ * lie in frames behind the machine's memory, so the core cannot give them away; they are made once,
+ * and roots only point to them.
  *
  * No lock: one host thread drives a machine. Left out: interrupt tables, global pages, a guard between the stacks.
  */
@@ -50,7 +52,10 @@ static uint64_t *table_of(struct mach *m, pfn_t pfn)
 
 static unsigned entry_pages(const struct mach *m) { return 1 + m->m_cfg.ncpus; }
 
-/* Two roots; tables of three ranges; one more table for each GiB of the direct map and for its uneven ends. */
+/*
+ * Frames for tables: two roots; the tables of three ranges; one more table for each GiB of the
+ * direct map and for its unaligned ends.
+ */
 pfn_t sim_kernel_frames(const struct mach *m)
 {
 	if (m->m_cfg.kernel == SIM_KERNEL_OUTSIDE)
@@ -82,7 +87,7 @@ static void map_at(
 	*e = (pfn + m->m_cfg.frame0) << VM_PAGESHIFT | P | A | flags | (shift == LARGE ? PS : 0);
 }
 
-/* All of memory at its physical address, by large pages where it begins and ends so. */
+/* Maps all of memory at its physical address, by large pages where alignment permits. */
 static void map_direct(struct mach *m, pfn_t root)
 {
 	const uint64_t large = 1u << (LARGE - VM_PAGESHIFT), frame0 = m->m_cfg.frame0;

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define SIM_MAXFAULTS 1000u /* faults at one page without getting through */
+#define SIM_MAXFAULTS 1000u /* faults at one page without success */
 #define SIM_ACCESS_NS 100u
 
 void sim_config_linux(struct sim_config *c)
@@ -76,7 +76,7 @@ static const struct hat_format *caps_init(struct mach *m)
 	return f;
 }
 
-/* Memory, the device's after it, then the kernel's own. */
+/* Frames: memory, then the device's frames, then the kernel's own. */
 static size_t mem_bytes(const struct mach *m)
 {
 	return ((size_t)m->m_cfg.frames + m->m_cfg.device_frames + m->m_kframes) << VM_PAGESHIFT;
@@ -159,7 +159,10 @@ static bool leaf_allows(const struct sim_leaf *l, enum seg_rw rw)
 	}
 }
 
-/* Sets the bits that the access wants in the leaf entry, as far as this machine has them. False: it traps for them. */
+/*
+ * Sets the bits that the access wants in the leaf entry, as far as this machine has them. False:
+ * the machine traps for these bits.
+ */
 static bool mark_leaf(struct mach *m, enum seg_rw rw, struct sim_leaf *l)
 {
 	bool a = !m->m_cfg.no_ref_bits && !l->l_a,

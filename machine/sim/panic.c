@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The end of a run: what is wrong, and which fiber was running. */
+/* The end of a run by an error: prints the error and the running fiber. */
 #include "machine/sim/sim_impl.h"
 
 #include <stdarg.h>

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Threads and locks of the simulated machine: fibers and a scheduler that draws lots.
+ * Threads and locks of the simulated machine: fibers and a randomised scheduler.
  *
  * One fiber runs at a time. It may lose the CPU at a scheduling point: before taking and after dropping a lock, at a
  * signal, at mach_yield and before each access of a program; a seeded draw decides, so the interleaving is a function
  * of the seed. While no other fiber exists a scheduling point is one comparison. The thread that made the machine is a
  * fiber too (m_main); disk interrupts run on one of their own (m_intr), which can run when a request is due.
  *
- * Nothing is woken: a waiting fiber says what it waits for, and the scheduler looks whether that is so now. When
- * no fiber can run, time jumps to the next event (disk, timeout); without any it is a deadlock.
+ * No fiber is woken: a waiting fiber records its condition, and the scheduler checks whether the
+ * condition holds. When no fiber can run, time jumps to the next event (disk, timeout); if there is
+ * no event, the run is deadlocked.
  *
- * Checked always: ranks rise (a lock taken by tryenter may be out of order but counts as held), no lock is entered
- * twice, no fiber drops what it does not hold, nothing is held at the end of a thread.
+ * Checked always: ranks rise (a lock taken by tryenter may be out of order but counts as held), no
+ * lock is entered twice, no fiber drops a lock that it does not hold, no lock is held at the end of
+ * a thread.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -22,7 +24,7 @@
 #define STACK_BYTES (256u * 1024)
 #define POINT_NS 50u
 
-/* What the opaque words of machine.h hold here. */
+/* The use of the opaque words of machine.h on this machine. */
 struct __attribute__((may_alias)) mutex {
 	struct mach *mx_mach;
 	struct mach_thread *mx_owner;
@@ -136,7 +138,7 @@ static void next_event(struct mach *m)
 		m->m_now = when;
 }
 
-/* The idle fiber, if it waits for this moment and has something to do. */
+/* Returns the idle fiber if it waits and has work. */
 static struct mach_thread *idle_fiber(struct mach *m)
 {
 	bool ready = m->m_idle != NULL && !m->m_idledone && m->m_idler->f_state == F_IDLE;
@@ -406,7 +408,10 @@ static void held_pop(struct mach *m, const void *lock, const char *name)
 }
 
 /* ---- mutexes ---- */
-/* The thread is about to wait for something other than a lock: it holds none that others may spin for (MACH_RANK_SPIN). */
+/*
+ * Called when a thread is about to wait for an event that is not a lock: the thread holds no lock
+ * for which other threads may spin (MACH_RANK_SPIN).
+ */
 static void held_may_wait(struct mach *m, const char *what)
 {
 	const struct mach_thread *f = m->m_cur;

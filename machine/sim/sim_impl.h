@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Private to machine/sim. One host thread drives a machine, so nothing here needs a host lock. */
+/* Private to machine/sim. One host thread drives a machine, so no host lock is needed. */
 #ifndef QUIRE_SIM_IMPL_H
 #define QUIRE_SIM_IMPL_H
 
@@ -19,7 +19,7 @@ enum fiber_state {
 	F_RW_WRITE,
 	F_CV, /* waits for a signal on f_wait, then for f_mutex; f_deadline != 0: at most until then */
 	F_JOIN,    /* waits for the end of fiber f_wait */
-	F_IPI,     /* waits until all have seen the interrupt f_wait */
+	F_IPI,     /* waits until all CPUs have seen the interrupt f_wait */
 	F_ALLDONE, /* sim_run: waits for the end of every program */
 	F_DISK,    /* waits until its request is due, at f_deadline */
 	F_IDLE,    /* the idle fiber: waits until no other fiber can run */
@@ -52,7 +52,7 @@ struct mach_thread {
 	struct held f_held[SIM_MAXHELD];
 };
 
-/* What a walk found. */
+/* The result of a walk. */
 struct sim_leaf {
 	void *l_entry;
 	unsigned l_shift; /* log2 of the page's bytes */
@@ -66,31 +66,33 @@ struct tlb_entry {
 	bool t_valid;
 	unsigned t_asid; /* the tag */
 	bool t_user;     /* found by the root of user mode */
-	struct hat
-	    *t_hat;   /* for the checks only; NULL: of a space that is gone, nothing may hit it */
-	vaddr_t t_va; /* where the page begins */
-	struct sim_leaf t_leaf; /* as it was when filled; l_d set only if it was set in memory */
+	/* for the checks only; NULL: the space no longer exists, and no access may hit the entry */
+	struct hat *t_hat;
+	vaddr_t t_va; /* first address of the page */
+	/* the leaf when the entry was filled; l_d is set only if it was set in memory */
+	struct sim_leaf t_leaf;
 };
 
 struct sim_cpu {
 	struct hat *c_hat; /* loaded; NULL: none */
-	unsigned c_asid;   /* loaded: the space's number, or its other one for user mode */
+	unsigned c_asid;   /* loaded: the space's number, or its second number for user mode */
 	unsigned c_number; /* the space's */
-	bool c_user;       /* it is in user mode; only where there is a kernel to be in */
+	bool c_user;       /* the CPU is in user mode; used only if there is a kernel */
 	bool c_idle;
-	uint64_t c_pdpte[4];             /* PAE */
-	uint64_t c_stale[ASID_MAX / 64]; /* numbers whose entries must go before they are used */
+	uint64_t c_pdpte[4]; /* PAE */
+	/* numbers whose entries must be flushed before their use */
+	uint64_t c_stale[ASID_MAX / 64];
 };
 
-/* One round of interrupts, until every CPU it went to has seen it. */
+/* One round of interrupts, until every interrupted CPU has seen it. */
 struct sim_ipi {
 	struct sim_ipi *i_next;
 	unsigned i_left, i_n;
 	bool i_nowait;
 	unsigned i_asid[MMU_BATCH];
 	struct mmu_range i_range[MMU_BATCH];
-	uint64_t i_due[ASID_CPUS];   /* 0: not sent there, or seen; UINT64_MAX: lost */
-	uint64_t i_again[ASID_CPUS]; /* when it is sent once more */
+	uint64_t i_due[ASID_CPUS];   /* 0: not sent to that CPU, or seen; UINT64_MAX: lost */
+	uint64_t i_again[ASID_CPUS]; /* time at which the interrupt is sent again */
 	unsigned i_tries[ASID_CPUS];
 };
 
@@ -107,12 +109,13 @@ struct mach {
 	uint8_t m_cpunode[ASID_CPUS];
 	uint8_t *m_mem;     /* frames */
 	bool *m_retired;    /* per frame: free, and not renewed since */
-	uint16_t *m_loaded; /* per frame: translations, as the HAT told */
+	uint16_t *m_loaded; /* per frame: number of translations, as reported by the HAT */
 	struct boot_chunk *m_boot;
 	pfn_t m_grant;
 	struct hat_shared m_hat;  /* the HAT's */
 	pfn_t m_kframes, m_kused; /* the kernel's own frames, after the device's; taken so far */
-	pfn_t m_kroot[2];         /* its half: of the kernel's roots, of those for user mode */
+	/* the kernel's half of the roots: of kernel roots, of user mode's roots */
+	pfn_t m_kroot[2];
 	uint64_t m_now, m_rng;
 	struct sim_stats m_stats;
 	struct sim_cpu *m_cpu;  /* [ncpus] */
@@ -126,7 +129,7 @@ struct mach {
 	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr, *m_idler;
 	bool (*m_idle)(void *);
 	void *m_idlearg;
-	bool m_idledone;  /* there was nothing to do, and no fiber has run since */
+	bool m_idledone;  /* there was no work, and no fiber has run since */
 	unsigned m_nlive; /* fibers that exist besides main and intr */
 	unsigned m_nprograms;
 	struct sim_disk *m_disks;
@@ -134,7 +137,7 @@ struct mach {
 
 extern _Thread_local struct mach *sim_current;
 
-/* The machine's own draw of lots. */
+/* The machine's random numbers. */
 static inline uint64_t sim_random(struct mach *m)
 {
 	m->m_rng ^= m->m_rng << 13;
@@ -158,19 +161,22 @@ _Noreturn void sim_panicf(struct mach *, const char *fmt, ...)
 /* tlb.c */
 bool sim_tlb_init(struct mach *);
 void sim_tlb_fini(struct mach *);
-/* Of the space loaded on the CPU. */
+/* The numbers of the space loaded on the CPU. */
 struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, vaddr_t);
 void sim_tlb_fill(struct mach *, unsigned cpu, vaddr_t, const struct sim_leaf *);
 void sim_tlb_empty(struct mach *, unsigned cpu);
 /* The number under which the root of user mode is cached. */
 unsigned sim_user_number(const struct mach *, unsigned number);
-/* The number that a range is cached under; any (UINT32_MAX), if the kernel's own space has it, which all others share. */
+/*
+ * The number that a range is cached under; UINT32_MAX (any number) for a range of the kernel's own
+ * space, which all spaces share.
+ */
 unsigned sim_range_number(const struct mach *, const struct mmu_range *);
-/* The range of a space goes on that CPU: what is cached under both of its numbers. */
+/* Drops the range of a space on that CPU, under both numbers of the space. */
 void sim_drop_range(struct mach *, unsigned cpu, unsigned number, const struct mmu_range *);
-/* Stale: what the CPU has cached under the number goes before the number is used there. */
+/* Marks a number stale: its entries on the CPU are flushed before the CPU uses the number. */
 void sim_set_stale(struct sim_cpu *, unsigned asid);
-void sim_drop_stale(struct mach *, unsigned cpu); /* the number loaded is about to be used */
+void sim_drop_stale(struct mach *, unsigned cpu); /* called before the loaded number is used */
 /* As sim_tlb_check, of one space. */
 unsigned sim_tlb_check_space(
     struct mach *, const struct hat *, void (*report)(void *, const char *), void *arg);
@@ -178,8 +184,8 @@ unsigned sim_tlb_check_space(
 /* ipi.c */
 struct sim_ipi *sim_ipi_make(struct mach *, const struct mmu_range *, unsigned n);
 void sim_ipi_send(struct mach *, struct sim_ipi *, unsigned cpu);
-void sim_ipi_deliver(struct mach *);        /* those that are due */
-uint64_t sim_ipi_next(const struct mach *); /* when the next one is; UINT64_MAX: none */
+void sim_ipi_deliver(struct mach *);        /* handles due interrupts */
+uint64_t sim_ipi_next(const struct mach *); /* time of the next interrupt; UINT64_MAX: none */
 
 /* sched.c */
 void sim_wait_ipi(struct mach *, const struct sim_ipi *);
@@ -187,23 +193,26 @@ void sim_wait_disk(struct mach *, uint64_t due);
 
 /* cpu.c */
 void sim_cpu_enter(
-    struct mach *, unsigned cpu, struct hat *); /* the CPU goes on in that space, in user mode */
+    struct mach *, unsigned cpu, struct hat *); /* the CPU continues in that space, in user mode */
 void sim_kernel_enter(struct mach *, unsigned cpu); /* ... traps, unless it is in the kernel */
 
-/* walk.c: the hardware's own walk. False: nothing is translated there. */
+/* walk.c: the hardware's own walk. False: there is no translation. */
 bool sim_walk(struct mach *, struct hat *, bool user, vaddr_t,
     struct sim_leaf *); /* user: by the root of user mode */
 bool sim_walk_cpu(struct mach *, unsigned cpu, vaddr_t,
-    struct sim_leaf *); /* the same walk as that CPU makes it, by the root that it has loaded */
+    struct sim_leaf *); /* the same walk by that CPU, from its loaded root */
 void sim_mark(struct mach *, struct sim_leaf *, bool a, bool d);
 void sim_pae_load(struct mach *, uint64_t root, uint64_t pdpte[4]);
-/* Fills in what the configuration leaves to the format. */
+/* Fills in the parts of the configuration that the format determines. */
 const struct hat_format *sim_format_setup(struct sim_config *, struct mach_caps *);
 
 /* kernel.c */
-pfn_t sim_kernel_frames(const struct mach *); /* how many it needs */
+pfn_t sim_kernel_frames(const struct mach *); /* number of frames that the kernel needs */
 bool sim_kernel_init(struct mach *);
-/* Of the pages of kernel in the root of user mode: 0, or the address of one that does not belong there. */
+/*
+ * Checks the kernel's pages in the root of user mode: 0, or the address of a page that must not be
+ * there.
+ */
 vaddr_t sim_kernel_exposed(struct mach *, struct hat *);
 static inline bool sim_is_split(const struct mach *m)
 {

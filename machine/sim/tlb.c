@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One TLB per CPU, and what the CPUs still have to drop from it.
+ * One TLB per CPU, and the flushes that the CPUs still have to do.
  *
  * A TLB is set-associative with entries of every page size. An entry is tagged with the number of its space (asid.c),
  * filled by a walk and never looked at again by software: only a flush removes it. So a flush that the HAT forgot stays
  * visible: sim_tlb_check compares every entry with the tables. The rule: an entry may be weaker than the table (rights
  * were raised, bits were set since), never stronger, and never another frame.
  *
- * Two roots a space (SIM_KERNEL_SPLIT): the space has two numbers, so that changing roots empties nothing; the second one
- * is the first with the highest bit set, which the HAT does not give out. A flush drops what is cached under either. Without numbers
- * each change of roots empties the TLB (cpu.c).
+ * Two roots a space (SIM_KERNEL_SPLIT): the space has two numbers, so that changing roots flushes
+ * no entry; the second number is the first with the highest bit set, which the HAT does not assign.
+ * A flush drops entries of both numbers. Without numbers each change of roots empties the TLB
+ * (cpu.c).
  *
- * Left out: caches of upper table levels; global pages; flushes of the second number put off until it is next loaded.
+ * Left out: caches of upper table levels; global pages; deferring flushes of the second number
+ * until it is next loaded.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -59,7 +61,7 @@ static struct tlb_entry *tlb_set(struct mach *m, unsigned cpu, vaddr_t va, unsig
 	return m->m_tlb + ((size_t)cpu * m->m_tlbsets + set) * SIM_TLB_WAYS;
 }
 
-/* One look for each page size, as a TLB with one array for all of them must. */
+/* One lookup for each page size, as in any TLB with one array for all sizes. */
 struct tlb_entry *sim_tlb_find(struct mach *m, unsigned cpu, vaddr_t va)
 {
 	unsigned asid = m->m_cpu[cpu].c_asid;
@@ -136,13 +138,16 @@ unsigned sim_user_number(const struct mach *m, unsigned number)
 	return number + (sim_is_split(m) ? m->m_cfg.asids / 2 : 0);
 }
 
-/* The number that a range is cached under; any, if the kernel's own space has it, which all others share. */
+/*
+ * The number that a range is cached under; any number for a range of the kernel's own space, which
+ * all spaces share.
+ */
 unsigned sim_range_number(const struct mach *m, const struct mmu_range *r)
 {
 	return r->mr_hat == m->m_hat.hs_kernel ? UINT32_MAX : hat_number(r->mr_hat);
 }
 
-/* The range of a space goes on that CPU: what is cached under both of its numbers. */
+/* Drops the range of a space on that CPU, under both numbers of the space. */
 void sim_drop_range(struct mach *m, unsigned cpu, unsigned number, const struct mmu_range *r)
 {
 	tlb_drop(m, cpu, number, r->mr_va, r->mr_len);
@@ -156,7 +161,7 @@ void sim_tlb_empty(struct mach *m, unsigned cpu)
 	memset(m->m_cpu[cpu].c_stale, 0, sizeof(m->m_cpu[cpu].c_stale));
 }
 
-/* The number loaded is about to be used. */
+/* Called before the loaded number is used. */
 void sim_drop_stale(struct mach *m, unsigned cpu)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];
@@ -170,7 +175,7 @@ void sim_drop_stale(struct mach *m, unsigned cpu)
 void sim_cpu_idle(struct mach *m, unsigned cpu) { m->m_cpu[cpu].c_idle = true; }
 
 /* ---- checks ---- */
-/* May a CPU act by this entry, given what the tables say of every page it covers? */
+/* May a CPU use this entry, given the table entries of all pages that it covers? */
 static bool entry_ok(struct mach *m, const struct tlb_entry *t, vaddr_t *va)
 {
 	const struct sim_leaf *c = &t->t_leaf;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The page-table walkers of the simulated MMU, one per architecture, written from the architectures' manuals and not
- * from hat/: what the HAT writes is read here by other code. Bits that are reserved must be zero; a walker that finds
- * them set panics, where hardware would raise a fault that no handler expects.
+ * The page-table walkers of the simulated MMU, one per architecture, written from the
+ * architectures' manuals and not from hat/, so that independent code reads the tables that the HAT
+ * writes. Bits that are reserved must be zero; a walker that finds them set panics, where hardware
+ * would raise a fault that no handler expects.
  *
- * A walk says what the leaf entry allows and where it is. Whether the access may go on, and setting A and D in the entry,
- * is the caller's (machine.c).
+ * A walk returns the rights and the address of the leaf entry. The caller (machine.c) decides
+ * whether the access may go on, and sets A and D in the entry.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -70,7 +71,7 @@ static bool walk_long(
 	bool nx = false, kernel = va >> sign == ~0ull >> sign;
 
 	if (va >> sign != 0 && !kernel)
-		return false; /* between the halves nothing is canonical */
+		return false; /* addresses between the halves are not canonical */
 	for (unsigned level = levels; level > 0; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
 		uint64_t *e =
@@ -124,7 +125,7 @@ static bool walk_i386(struct mach *m, uint64_t root, vaddr_t va, struct sim_leaf
 
 #define PAE_RESERVED 0x7ffffff000000000ull /* 36 bits of physical address, XD allowed */
 
-/* What the CPU does when CR3 is loaded: it takes the four directory pointers in and never looks at them again. */
+/* When CR3 is loaded, the CPU reads the four directory pointers and never reads them again. */
 void sim_pae_load(struct mach *m, uint64_t root, uint64_t pdpte[4])
 {
 	if (root >> 20 != 0)
@@ -290,7 +291,7 @@ void sim_mark(struct mach *m, struct sim_leaf *l, bool a, bool d)
 	uint32_t accessed = riscv ? 0x40u : 0x20u, dirty = riscv ? 0x80u : 0x40u;
 	uint32_t bits = (a ? accessed : 0) | (d ? dirty : 0);
 
-	*(uint32_t *)l->l_entry |= bits; /* they are in the low half of every format's entry */
+	*(uint32_t *)l->l_entry |= bits; /* A and D are in the low half of every format's entry */
 	l->l_a |= a;
 	l->l_d |= d;
 }
@@ -303,7 +304,8 @@ static const struct sim_format_info {
 	uint8_t shift[4];
 	vaddr_t kernel_min,
 	    kernel_max; /* an entry of the root for the kernel's own space, between those of kernel.c */
-	unsigned asids; /* of the architecture; 0: none, every switch empties the TLB */
+	/* address space numbers of the architecture; 0: none, and every switch empties the TLB */
+	unsigned asids;
 } formats[SIM_NFORMATS] = {
 	[SIM_X86_64] = { "x86_64", &hat_x86_64, 1ull << 47, 3, { 12, 21, 30 },
 	    0xffff960000000000ull, 0xffff968000000000ull, 4096 },

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A stand-in machine for tests of the physical layer: host threads, one block of host memory as frames, and a HAT that
- * translates nothing. Lock ranks are checked. What of the core a test does not link is answered here by weak functions
- * (pageout with nothing to reclaim), so that the physical layer can be tested alone.
+ * A stand-in machine for tests of the physical layer: host threads, one block of host memory as
+ * frames, and a HAT that translates nothing. Lock ranks are checked. Weak functions stand for the
+ * parts of the core that a test does not link (a pageout with no page to reclaim), so that the
+ * physical layer can be tested alone.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -60,7 +61,7 @@ struct stub_lock {
 	void *host; /* pthread object */
 	const char *name;
 	uint32_t rank;
-	bool writer; /* of a reader-writer lock: its writer has it */
+	bool writer; /* of a reader-writer lock: the writer holds it */
 };
 _Static_assert(sizeof(struct stub_lock) <= sizeof(struct mach_mutex), "a lock fits its storage");
 
@@ -341,7 +342,7 @@ _Noreturn void mach_panic(const char *msg)
 void *mach_boot_alloc(struct mach *m, size_t bytes)
 {
 	size_t all = ((bytes + 63) & ~(size_t)63) +
-	    256; /* what is looked at behind the end reads as zeroes, the same each time */
+	    256; /* memory read behind the end reads as zeroes, the same each time */
 	void *p = m->m_nboot < STUB_BOOT ? aligned_alloc(64, all) : NULL;
 
 	if (p == NULL)

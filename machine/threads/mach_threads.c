@@ -5,9 +5,9 @@
  * f1: one word a page of each space: frame + 1 and rights. f2: p_hat[0] = the hat, p_hat[1] = address and rights; a frame
  * has one translation at a time. Reference and modification bits are set in the page by the accesses themselves.
  *
- * Lock: mt_lock[frame's hash] guards the translation of a frame, with the word of f1 that says so; who reads the word
- * without it looks again under it. An access holds it, so a translation that was taken away is used no more: that
- * stands for the flush of a TLB.
+ * Lock: mt_lock[frame's hash] guards the translation of a frame and its word of f1; a thread that
+ * reads the word without the lock reads it again under the lock. An access holds the lock, so a
+ * removed translation is no longer used: this takes the place of a TLB flush.
  */
 #include "machine/threads/mach_threads.h"
 
@@ -26,7 +26,7 @@
 #include <time.h>
 
 #define LOCKS 1024u
-#define LOCKRUN 4u /* log2 of the frames in a row that have one */
+#define LOCKRUN 4u /* log2 of the adjacent frames that share a lock */
 #define ATTRS 7u
 #define LOCKED 8u
 #define PFN_SHIFT 8u /* f1: frame + 1 above, rights and LOCKED below */
@@ -54,7 +54,7 @@ struct hat {
 	uint64_t *h_word; /* [MT_SPAN / VM_PAGESIZE] */
 };
 
-/* With all its pages: what the kernel does at first touches is not to be measured. */
+/* Allocates all pages at once: the kernel's work at first touches is not to be measured. */
 static void *map_memory(size_t bytes)
 {
 	void *p = mmap(
@@ -196,7 +196,7 @@ static void set_hat(struct page *pp, struct hat *h, vaddr_t va)
 	__atomic_store_n(&pp->p_hat[0], (uint64_t)(uintptr_t)h, __ATOMIC_RELEASE);
 }
 
-/* Takes the translation of a page out; its lock is held. */
+/* Removes the translation of a page; its lock is held. */
 static void drop_translation(struct page *pp)
 {
 	struct hat *h = (struct hat *)(uintptr_t)pp->p_hat[0];
@@ -394,7 +394,7 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 
 unsigned hat_check(struct hat *h, void (*report)(void *, const char *), void *arg) { return 0; }
 
-/* ---- what this machine has not ---- */
+/* ---- features that this machine lacks ---- */
 enum vm_err hat_devload(
     struct hat *h, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
 {

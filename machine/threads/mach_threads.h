@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A machine of host threads: frames are one block of host memory, an MMU is a table that threads look through by
- * themselves. What is left of the cost of a fault is the core's, so this is where it is measured and raced.
+ * A machine of host threads: frames are one block of host memory, an MMU is a table that threads
+ * search themselves. The rest of the cost of a fault is the core's, so this machine serves to
+ * measure the core and to test it for races.
  */
 #ifndef TESTS_MACH_THREADS_H
 #define TESTS_MACH_THREADS_H

@@ -46,7 +46,7 @@ static void ioapic_write(unsigned reg, uint32_t v)
 
 void ioapic_route(unsigned pin, unsigned vec, bool level)
 {
-	ioapic_write(0x11 + 2 * pin, 0); /* to the boot CPU */
+	ioapic_write(0x11 + 2 * pin, 0); /* interrupts go to the boot CPU */
 	ioapic_write(0x10 + 2 * pin, vec | (level ? 0x8000u : 0));
 }
 

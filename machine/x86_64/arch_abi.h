@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What Linux gives to programs on x86-64 where it differs from other architectures. */
+/* The parts of Linux's interface to programs that differ between architectures: x86-64. */
 #ifndef QUIRE_ARCH_ABI_H
 #define QUIRE_ARCH_ABI_H
 
@@ -8,7 +8,7 @@
 #define ARCH_ELF_MACHINE 62u
 #define ARCH_UNAME "x86_64"
 #define ARCH_HWCAP 0
-#define ARCH_SA_RESTORER 1 /* struct sigaction has that field */
+#define ARCH_SA_RESTORER 1 /* struct sigaction has the field sa_restorer */
 #define ARCH_EPOLL_PACKED __attribute__((packed))
 
 struct stat {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a trap leaves on the kernel's stack, and how the kernel reads and changes it. */
+/*
+ * The registers that a trap leaves on the kernel's stack, and how the kernel reads and changes
+ * them.
+ */
 #ifndef QUIRE_ARCH_TRAP_H
 #define QUIRE_ARCH_TRAP_H
 
@@ -44,7 +47,7 @@ static inline uint64_t tf_ip(const struct trapframe *tf) { return tf->tf_rip; }
 static inline uint64_t tf_sp(const struct trapframe *tf) { return tf->tf_rsp; }
 static inline void tf_set_sp(struct trapframe *tf, uint64_t sp) { tf->tf_rsp = sp; }
 static inline bool tf_is_user(const struct trapframe *tf) { return (tf->tf_cs & 3) != 0; }
-/* The thread pointer of a thread that is being made. */
+/* Sets the thread pointer of a thread that is being made. */
 static inline void tf_set_tls(struct trapframe *tf, struct arch_thread *a, uint64_t tls)
 {
 	(void)tf;

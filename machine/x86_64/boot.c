@@ -2,9 +2,10 @@
 /*
  * From the first C instruction to the kernel: the memory map, the final tables, descriptor tables, processors.
  *
- * Memory map: PVH gives the ranges of memory. Frame 0 is physical address 0; everything that is not memory, the first MiB,
- * the image and what mach_boot_alloc will give are holes (machine.h). The area for mach_boot_alloc follows the image;
- * arch_boot_reserve (machine/metal) makes it, once the kernel knows how much vm_create takes.
+ * Memory map: PVH gives the ranges of memory. Frame 0 is physical address 0. Addresses that are not
+ * memory, the first MiB, the image and the area of mach_boot_alloc are holes (machine.h). The area
+ * for mach_boot_alloc follows the image; arch_boot_reserve (machine/metal) makes it, once the
+ * kernel knows how much vm_create takes.
  *
  * Tables: the root the_machine.m_root maps the image (each part with its own rights), all of memory (writable, never
  * executable) and the registers of devices. Every space's root gets its upper half (mmu_root_init).
@@ -63,7 +64,7 @@ static void read_map(const struct start_info *si)
 	the_machine.m_caps.mc_nframes = (pfn_t)(top >> VM_PAGESHIFT);
 }
 
-/* Everything below `used` and between the ranges of memory. The ranges rise. */
+/* The holes: everything below `used`, and between the ranges of memory. The ranges rise. */
 void make_holes(uint64_t used)
 {
 	uint64_t at = used;
@@ -100,7 +101,7 @@ static void map_pages(const char *from, const char *to, uint64_t flags)
 		map_boot_page(va, va - KERNEL_BASE, flags, false);
 }
 
-/* What is constant in the image is not writable at its other address either. */
+/* Constant parts of the image are not writable at their other address either. */
 static void map_direct(uint64_t pa)
 {
 	if (!touches_constant(pa, LARGE)) {
@@ -128,7 +129,10 @@ static void make_tables(void)
 	write_cr3(the_machine.m_root);
 }
 
-/* The first 2 MiB are mapped where they are while other processors start there, in the root that is loaded. */
+/*
+ * Maps the first 2 MiB at their physical address, in the loaded root, while other processors start
+ * there.
+ */
 static void map_low(bool on)
 {
 	uint64_t root_pa = read_cr3() & FRAME, *root = direct_map(root_pa);

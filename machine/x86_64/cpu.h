@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The x86-64 CPU: instructions, registers saved at a trap, what each CPU has for itself. Private to machine/x86_64. */
+/*
+ * The x86-64 CPU: instructions, registers saved at a trap, the data of each CPU. Private to
+ * machine/x86_64.
+ */
 #ifndef QUIRE_X86_CPU_H
 #define QUIRE_X86_CPU_H
 
@@ -27,16 +30,17 @@
 
 #include "machine/metal/metal.h"
 
-/* Everything of a CPU that its code reaches by GS. */
+/* The data of a CPU, which its code reaches by GS. */
 struct cpu {
 	struct cpu *cpu_self;
 	uint64_t cpu_kstack; /* top of the running thread's kernel stack */
 	uint64_t cpu_scratch;
-	struct kcpu cpu_k;      /* the kernel's part */
-	unsigned cpu_apic;      /* number of the CPU's APIC */
-	struct hat *cpu_hat;    /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
-	_Atomic bool cpu_lazy;  /* mmu.c: what runs uses no address of that space */
-	_Atomic bool cpu_stale; /* mmu.c: the TLB is emptied before one is used again */
+	struct kcpu cpu_k;     /* the kernel's part */
+	unsigned cpu_apic;     /* number of the CPU's APIC */
+	struct hat *cpu_hat;   /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
+	_Atomic bool cpu_lazy; /* mmu.c: the running thread uses no address of that space */
+	/* mmu.c: the TLB is emptied before an address of that space is used again */
+	_Atomic bool cpu_stale;
 	_Atomic bool cpu_leave; /* mmu.c: the space ends: load another root */
 	_Atomic bool cpu_up;
 	uint64_t cpu_gdt[8];
@@ -159,7 +163,7 @@ void cpu_init(struct cpu *, uint64_t stack_top); /* descriptor tables, GS, SYSCA
 void ap_main(struct cpu *);
 
 /* apic.c */
-void apic_init(void); /* the boot CPU's, and the I/O APIC; calibrates the clock */
+void apic_init(void); /* sets up the boot CPU's APIC and the I/O APIC; calibrates the clock */
 void apic_init_cpu(void);
 void apic_eoi(void);
 void apic_ipi(unsigned apic, unsigned vec);
@@ -172,5 +176,5 @@ void mmu_shoot(void); /* the interrupt */
 void mmu_tick(void);
 void mmu_leave_dead(void);
 void mmu_be_lazy(
-    void); /* the CPU keeps the root it has, and uses no address of that space until arch_load_space */
+    void); /* the CPU keeps its root, and uses no address of that space until arch_load_space */
 #endif

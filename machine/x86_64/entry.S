@@ -2,9 +2,10 @@
 /*
  * Entering and leaving the kernel, and switching threads.
  *
- * Every way in builds a struct trapframe (cpu.h) on the thread's kernel stack. GS is the CPU's own (struct cpu) in the
- * kernel; the user's GS base waits in the other MSR. A system call by SYSCALL enters with interrupts off, on the user's
- * stack: cpu_scratch holds that for the moment until the kernel's is loaded.
+ * Every way in builds a struct trapframe (cpu.h) on the thread's kernel stack. GS is the CPU's own
+ * (struct cpu) in the kernel; the user's GS base waits in the other MSR. A system call by SYSCALL
+ * enters with interrupts off, on the user's stack: cpu_scratch holds the user's stack pointer until
+ * the kernel's is loaded.
  */
 #include "cpu_asm.h"
 

@@ -77,8 +77,8 @@ void arch_idle(void) { __asm__ volatile("sti\n\thlt" : : : "memory"); }
 void arch_relax(void) { __asm__ volatile("pause" : : : "memory"); }
 
 /*
- * A CPU that is a thread of an emulator keeps those that it waits for from running while it spins. The longest sleep is a
- * tick.
+ * A CPU that is a thread of an emulator, and that spins, keeps the CPUs for which it waits from
+ * running. So it sleeps, for a tick at most.
  */
 #define SPINS 2000u
 void arch_relax_long(unsigned *rounds)

@@ -2,11 +2,13 @@
 /*
  * The machine's side of the HAT (hat/mmu.h): roots, TLB flushes, shootdown.
  *
- * No PCIDs yet: loading a root empties the TLB of everything but global translations, which only the kernel has. So a CPU
- * caches translations of the space in cpu_hat and of the kernel, nothing else. A CPU that runs a thread without a space keeps
- * the root that it has (cpu_lazy) and need not be interrupted for it: it is marked stale, and empties its TLB when it goes back to
- * that space. The flusher sets the mark, then looks whether the CPU is still lazy; the CPU stops being lazy, then looks at
- * the mark; both in one total order, so one of them sees the other.
+ * No PCIDs yet: loading a root flushes all translations but global ones, which only the kernel has.
+ * So a CPU caches translations only of the space in cpu_hat and of the kernel. A CPU that runs a
+ * thread without a space keeps its root (cpu_lazy) and need not be interrupted for a flush of that
+ * space: the CPU is marked stale, and flushes its TLB when it returns to the space. The flushing
+ * CPU sets the mark, then checks whether the other CPU is still lazy; the other CPU stops being
+ * lazy, then checks the mark. All four accesses are in one total order, so at least one of the two
+ * CPUs sees the other's store.
  *
  * Shootdown (machine/metal/shoot.c): the CPU that flushes interrupts the others that have one of the spaces loaded (all of them for the
  * kernel's), flushes for itself and waits for their answers.
@@ -14,8 +16,9 @@
  * A range of which only reference bits were cleared (mr_soon) interrupts no CPU: the CPUs that run the space are marked stale and empty
  * their TLBs with their next tick.
  *
- * A CPU that loads a space while it is flushed: it stores cpu_hat before it loads the root, and the flusher changes the
- * tables before it reads cpu_hat, both in one total order; either the flusher sees it, or its load sees the new tables.
+ * A CPU may load a space while the space is flushed. The CPU stores cpu_hat before it loads the
+ * root, and the flushing CPU changes the tables before it reads cpu_hat, in one total order. So
+ * either the flushing CPU sees the store, or the other CPU's walks see the new tables.
  *
  * mmu.noflush on the command line breaks the machine on purpose: no flush is done. The conformance program must then fail.
  */
@@ -24,7 +27,7 @@
 #include "hat/hat_impl.h"
 #include "kernel/core/kernel.h"
 
-#define FLUSH_ALL 64u /* more pages than that: everything goes */
+#define FLUSH_ALL 64u /* for more pages than this, the whole TLB is flushed */
 
 void mmu_init(struct mach *m)
 {
@@ -131,7 +134,7 @@ void mmu_shoot(void)
 		apic_ipi(cpus[from].cpu_apic, VEC_WAKE);
 }
 
-/* If the CPU is lazy, a mark does. */
+/* If the CPU is lazy, the stale mark is enough. */
 bool shoot_must(unsigned id, const struct mmu_range *r, unsigned n)
 {
 	struct cpu *c = &cpus[id];
@@ -142,7 +145,8 @@ bool shoot_must(unsigned id, const struct mmu_range *r, unsigned n)
 		if (r[i].mr_soon) {
 			if (r[i].mr_hat == loaded)
 				flag_set(&c->cpu_stale, true);
-			continue; /* the CPU drops the range at its next tick, soon enough */
+			/* the CPU drops the range at its next tick, which is soon enough */
+			continue;
 		}
 		if (r[i].mr_hat == the_machine.m_hat.hs_kernel)
 			return true;
@@ -157,7 +161,7 @@ bool shoot_must(unsigned id, const struct mmu_range *r, unsigned n)
 	return !flag_get(&c->cpu_lazy);
 }
 
-/* The CPU goes to the kernel's own root. */
+/* Loads the kernel's own root on the CPU. */
 static void leave_space(struct hat *hat)
 {
 	if (this_cpu()->cpu_hat == hat)
@@ -171,7 +175,7 @@ void mmu_space_gone(struct hat *hat)
 		return;
 	}
 	leave_space(hat);
-	/* another CPU may have it lazily: it is made to load the kernel's */
+	/* another CPU may keep the root lazily: that CPU is made to load the kernel's */
 	for (unsigned i = 0; i < arch_ncpus(); i++) {
 		while (__atomic_load_n(&cpus[i].cpu_hat, __ATOMIC_SEQ_CST) == hat) {
 			__atomic_store_n(
@@ -183,7 +187,7 @@ void mmu_space_gone(struct hat *hat)
 	hat_forget(hat);
 }
 
-/* With each tick: what was put off is done. */
+/* Called at each tick: does the deferred flushes. */
 void mmu_tick(void)
 {
 	struct cpu *c = this_cpu();
@@ -193,7 +197,7 @@ void mmu_tick(void)
 		write_cr3(read_cr3());
 }
 
-/* In the interrupt: a space that ends is left. */
+/* Called in the interrupt: leaves a space that ends. */
 void mmu_leave_dead(void)
 {
 	struct cpu *c = this_cpu();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The frame of a signal handler, as Linux lays it out on x86-64: the restorer's address, ucontext, siginfo, and the FXSAVE area
- * that ucontext points to. rt_sigreturn reads it back; what a program may not set (segments, flags of the system) is not taken.
+ * The frame of a signal handler, as Linux lays it out on x86-64: the restorer's address, ucontext,
+ * siginfo, and the FXSAVE area that ucontext points to. rt_sigreturn reads the frame back, except
+ * for registers that a program may not set (segments, system flags).
  */
 #include "machine/x86_64/cpu.h"
 

@@ -27,7 +27,7 @@ void arch_irq_attach(unsigned irq, void (*fn)(void *), void *arg)
 	irqs[irq].arg = arg;
 	ioapic_route(irq, VEC_IRQ + irq, irq != UART_IRQ);
 	if (irq == UART_IRQ)
-		outb(0x3f8 + 1, 1); /* it interrupts when something was typed */
+		outb(0x3f8 + 1, 1); /* the console interrupts when a character was typed */
 }
 
 static void handle_interrupt(struct trapframe *tf)

@@ -2,16 +2,19 @@
 /*
  * The objects of this process, found without the C library.
  *
- * A preloaded library may not call dl_iterate_phdr(), getauxval() or clock_gettime(): each of them is an exported symbol, so the
- * program's function of that name would be called, perhaps before the program is ready for it. The kernel tells the
- * auxiliary vector: by a call since Linux 6.4 (PR_GET_AUXV), by a file before, of which the descriptor takes a number for a moment; so the
- * vector is read once, as the library starts. It says where the loader lies; the loader's own symbol table has _r_debug, which is kept for
- * debuggers and lists all objects.
+ * A preloaded library may not call dl_iterate_phdr(), getauxval() or clock_gettime(): each of them
+ * is an exported symbol, so the program's function of that name would be called, perhaps before the
+ * program is ready for it. The kernel gives the auxiliary vector by a system call since Linux 6.4
+ * (PR_GET_AUXV), before by a file, whose descriptor takes a number for a moment; so the vector is
+ * read once, when the library starts. The vector has the loader's address; the loader's symbol
+ * table has _r_debug, which exists for debuggers and lists all objects.
  *
- * Addresses in a dynamic section are relocated in place by the loader, but not those of the kernel's object (vDSO) and of the image
- * of a file. An address below the object's base is one that was not relocated.
+ * Addresses in a dynamic section are relocated in place by the loader, but not addresses in the
+ * kernel's object (vDSO) and in the image of a file. An address below the object's base was not
+ * relocated.
  *
- * Left out: objects that are not mapped from their file's beginning (prelinked ones); they are passed over.
+ * Left out: objects that are not mapped from their file's beginning (prelinked ones); such objects
+ * are skipped.
  */
 #include "sys/linux/elf.h"
 
@@ -26,8 +29,8 @@
 #define PAGE 4096u
 
 #define VECTOR 64u
-static Elf64_auxv_t vector[VECTOR]; /* every thread that reads it reads the same */
-static long vector_bytes;           /* 0: not read yet, or not to be had */
+static Elf64_auxv_t vector[VECTOR]; /* every thread reads the same value */
+static long vector_bytes;           /* 0: not read yet, or not available */
 
 long elf_read_auxv_file(void *to, uint64_t size)
 {
@@ -58,15 +61,18 @@ static bool is_mapped(uint64_t addr)
 	return sys_call3(SYS_mincore, (long)(addr & ~(uint64_t)(PAGE - 1)), PAGE, (long)&in) == 0;
 }
 
-/* The dynamic section and the base by the program headers. header: where the object's first page lies. */
+/*
+ * Finds the dynamic section and the base by the program headers. header: address of the object's
+ * first page.
+ */
 static void take_headers(struct elf_object *o, uint64_t header)
 {
 	bool based = false;
 
 	o->base = header;
+	/* the first load address; of a program at fixed addresses the program's address */
 	for (unsigned i = 0; i < o->nphdr && !based; i++)
-		if (o->phdr[i].p_type ==
-		    PT_LOAD) { /* the first; a program at fixed addresses has its own here */
+		if (o->phdr[i].p_type == PT_LOAD) {
 			o->base = header - (o->phdr[i].p_vaddr - o->phdr[i].p_offset);
 			based = true;
 		}
@@ -143,7 +149,10 @@ void *elf_symbol(const struct elf_object *o, const char *name)
 	return NULL;
 }
 
-/* The program itself: its first page need not be where the loader says that it is loaded. */
+/*
+ * Finds the program itself, whose first page need not be at the load address that the loader
+ * records.
+ */
 static bool program_object(struct elf_object *o)
 {
 	uint64_t phdr = elf_auxv(AT_PHDR);
@@ -158,7 +167,10 @@ int elf_each(int (*visit)(const struct elf_object *, void *arg), void *arg)
 	const struct r_debug *list;
 	int r = 0;
 
-	/* A program that is given to the loader as an argument: what the kernel has started is the loader. */
+	/*
+	 * Handles a program that is an argument of the loader: the kernel then has started the
+	 * loader.
+	 */
 	if (base != 0 ? !elf_at(base, &loader) : !program_object(&loader))
 		return 0;
 	list = elf_symbol(&loader, "_r_debug");

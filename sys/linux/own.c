@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Where the runtime maps memory of its own in a program that it shares an address space with.
+ * Where the runtime maps its own memory in a program with which it shares an address space.
  *
- * A place that the program has unmapped is the program's to know: it may expect a fault there, ask whether something is there
- * (mincore), or map something there again, with MAP_FIXED, which would replace what is there. The kernel gives such a place to the
- * next mapping that fits. So the runtime reserves a room at its start, and maps there, from one end to the other. Where the room
- * is used up, or there is none (libquire), the kernel chooses.
+ * The program may still use a range that it has unmapped: it may expect a fault there, query the
+ * range (mincore), or map memory there again with MAP_FIXED, which would replace a mapping of the
+ * runtime. The kernel gives such a range to the next mapping that fits. So the runtime reserves a
+ * room of address space at its start, and maps its memory there, from one end to the other. If the
+ * room is used up, or there is none (libquire), the kernel chooses the address.
  *
- * What is unmapped leaves a hole in the room, which is not used again.
+ * An unmapped range leaves a hole in the room, which is not used again.
  *
- * Memory of the kernel's own, such as a ring of io_uring, goes to no place that a caller chooses (Linux 6.5, and stable releases of
- * 6.1). It goes below 2 GiB, where the kernel maps nothing for a program that does not ask for it.
+ * For memory of the kernel, such as a ring of io_uring, the caller cannot choose an address (Linux
+ * 6.5, and stable releases of 6.1). Such memory is mapped below 2 GiB, where the kernel maps other
+ * memory only on request.
  *
  * Lock: none, room_next is advanced by exchange.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Raw system calls of Linux on x86-64. The answer is the kernel's own: >= 0, or -errno. Nothing here uses the C library, whose
- * errno lives in a thread block that the runtime's own threads do not have.
+ * Raw system calls of Linux on x86-64. The result is the kernel's: >= 0, or -errno. No function
+ * here uses the C library, whose errno lives in a thread block that the runtime's threads do not
+ * have.
  */
 #ifndef QUIRE_LINUX_SYS_H
 #define QUIRE_LINUX_SYS_H
@@ -41,12 +42,16 @@ static inline long sys_call5(long nr, long a, long b, long c, long d, long e)
 }
 
 /*
- * Did the call fail? The answer is -errno then. Addresses that mmap answers may have the highest bit set and are no failures: what
- * answers an address is asked this, and never compared with zero.
+ * Did the call fail? Its result is -errno then. An address that mmap returns may have the highest
+ * bit set and is no failure: so a result that is an address is checked by this function, never
+ * compared with zero.
  */
 static inline bool sys_failed(long r) { return r < 0 && r > -4096; }
 
-/* Sleeps for a millisecond, or until a signal comes: between attempts at what depends on other processes. */
+/*
+ * Sleeps for a millisecond or until a signal arrives: between two attempts that depend on other
+ * processes.
+ */
 static inline void sys_pause(void)
 {
 	const long millisecond[2] = { 0, 1000000 };
@@ -54,7 +59,10 @@ static inline void sys_pause(void)
 	(void)sys_call4(SYS_clock_nanosleep, 1 /* CLOCK_MONOTONIC */, 0, (long)millisecond, 0);
 }
 
-/* Has the CPU the instruction that tells which it is? Else sys_cpu takes 35 ns instead of one. */
+/*
+ * Does the CPU have the instruction that returns its number? Without it, sys_cpu takes 35 ns
+ * instead of 1 ns.
+ */
 static inline bool sys_has_rdpid(void)
 {
 	uint32_t a = 0, b, c, d;
@@ -68,7 +76,10 @@ static inline bool sys_has_rdpid(void)
 	return (c >> 22 & 1) != 0;
 }
 
-/* The number of the CPU; the kernel keeps it, with the node's, where these two find it. */
+/*
+ * The number of the CPU; the kernel keeps this number, with the node's, in registers that these two
+ * instructions read.
+ */
 static inline unsigned sys_cpu(bool rdpid)
 {
 	uint64_t v;
