@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# debian.sh ARCH DIR package...: programs of another architecture than this machine's. Downloads the packages and what they
-# depend on from Debian 13, the first release with riscv64, and unpacks them in DIR/root. apt uses lists and a state of its own
-# in DIR; nothing is installed. Packages that are there already are not fetched again.
+# debian.sh ARCH DIR package...: programs of another architecture than this machine's. Downloads the packages and their
+# dependencies from Debian 13, the first release with riscv64, and unpacks them in DIR/root. apt uses its own lists and
+# state in DIR and installs no package. Packages present in DIR are not fetched again.
 set -eu
 arch=$1 dir=$2
 shift 2

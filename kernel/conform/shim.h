@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* As much of a C library as the conformance programs use, on the metal: stdio.h, stdlib.h and string.h here include it. */
+/*
+ * The part of a C library that the conformance programs use, for bare machines: stdio.h, stdlib.h
+ * and string.h here include this header.
+ */
 #ifndef QUIRE_CONFORM_SHIM_H
 #define QUIRE_CONFORM_SHIM_H
 

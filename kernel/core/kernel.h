@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What every part of the kernel uses: memory, strings, errors, the one vm. */
+/* Declarations for every part of the kernel: memory, strings, errors, the vm. */
 #ifndef QUIRE_KERNEL_H
 #define QUIRE_KERNEL_H
 
@@ -13,6 +13,10 @@
 
 /* Linux's error numbers, which programs see. */
 enum {
+	/*
+	 * never seen by programs: the call is repeated or returns EINTR, depending on the signal's
+	 * action
+	 */
 	EPERM = 1,
 	ENOENT = 2,
 	ESRCH = 3,
@@ -64,8 +68,7 @@ enum {
 	ENOTCONN = 107,
 	ETIMEDOUT = 110,
 	ECONNREFUSED = 111,
-	ERESTART =
-	    512, /* never seen by programs: the call is made again, or EINTR, as the signal's action says */
+	ERESTART = 512,
 };
 
 void *memcpy(void *restrict, const void *restrict, size_t);
@@ -85,37 +88,43 @@ extern struct as *the_kas;
 void *kalloc(size_t); /* may sleep; NULL: no memory */
 void *kzalloc(size_t);
 void kfree(void *, size_t);
-/* The vm and the kernel's space are made: by the first thread, at the start. Panics if memory is too short for that. */
+/*
+ * Makes the vm and the kernel's space; called by the first thread, at the start. Panics if memory
+ * is too small.
+ */
 void memory_init(void);
 
 /* Kernel stacks: memory.c. */
 bool stacks_ready(void);
 bool stack_alloc(vaddr_t *);
 void stack_free(vaddr_t);
-/* The stack of a thread that sleeps goes to swap; and comes back, locked. VM_NOMEM, VM_IO: not yet. */
+/*
+ * Writes the stack of a sleeping thread to swap; and reads the stack back and locks it. VM_NOMEM,
+ * VM_IO: the stack could not be read yet.
+ */
 void stack_swapout(vaddr_t);
 enum vm_err stack_swapin(vaddr_t);
 
 bool thread_has_signal(
     struct thread *); /* true: a signal is pending that the program does not block */
 
-int err_of(enum vm_err); /* a negative error number for a system call; 0 */
+int err_of(enum vm_err); /* returns a negative error number for a system call, or 0 */
 
-/* A word of the command line: name=value. False: it is not there. */
+/* Finds a word name=value of the command line. False: there is none of that name. */
 bool cmdline_get(const char *name, char *value, size_t room);
 uint64_t cmdline_number(const char *name, uint64_t otherwise);
 uint64_t parse_number(const char *, const char **end);
 
-/* Numbers for placing at random: seeded from the machine, or by seed= for runs that can be repeated. */
+/* Random numbers for placing: seeded by the machine, or by seed= for reproducible runs. */
 uint64_t random_next(void);
 
 /*
- * What threads of the kernel's own do by themselves they do between these two, holding nothing else at the first. Once the system ends
- * work_begin does not return: vm_check wants that nothing moves.
+ * A thread of the kernel brackets its own work by these two, and holds no lock at work_begin. At
+ * the system's end work_begin does not return, because vm_check needs a system at rest.
  */
 void work_begin(void);
 void work_end(void);
 
-/* The system ends: everything is written, vm_check runs, the machine is switched off. */
+/* Ends the system: writes all dirty data, runs vm_check, and switches the machine off. */
 _Noreturn void kernel_shutdown(int status);
 #endif

@@ -2,30 +2,31 @@
 /*
  * machine.h's locks and condition variables.
  *
- * Spin mutex: a mutex of rank MACH_RANK_SPIN or more. Its holder has preemption off and never sleeps.
- * Sleeping mutex: every other. While no thread waits, one instruction on the owner word takes and drops it. Otherwise both
- * happen under sched_lock, and the lock is handed to the thread that has waited longest.
- * Reader-writer lock: one word counts the readers. A thread that must wait sets rw_waiting and reads the word again, under
- * sched_lock; a thread that leaves changes the word and then reads rw_waiting. All four are sequentially consistent, so at
- * least one of the two threads sees the other, and no wake-up is lost. A thread notes in t_reads under which locks it reads, so
- * that mach_rw_held answers for the caller.
+ * Spin mutex: a mutex of rank MACH_RANK_SPIN or more. The holder has preemption off and never
+ * sleeps. Sleeping mutex: every other mutex. While no thread waits, one instruction on the owner
+ * word takes or drops the mutex. Otherwise both happen under sched_lock, and the lock is handed to
+ * the thread that has waited longest. Reader-writer lock: one word counts the readers. A thread
+ * that must wait sets rw_waiting and reads the word again, under sched_lock; a thread that leaves
+ * changes the word and then reads rw_waiting. All four are sequentially consistent, so at least one
+ * of the two threads sees the other, and no wake-up is lost. A thread records in t_reads the locks
+ * that it holds as reader, so that mach_rw_held answers for its caller.
  *
- * Locks: sched_lock guards every queue of waiting threads; the words are atomic.
- * Invariant, always checked: the thread that drops a mutex holds it.
- * Left out: the check of ranks. The simulated machine makes it.
+ * Locks: sched_lock guards every queue of waiting threads; the words are atomic. Invariant, always
+ * checked: the thread that drops a mutex holds it. Left out: the check of ranks, which the
+ * simulated machine does.
  */
 #include "kernel/core/kernel.h"
 #include "kernel/core/thread.h"
 
 struct mutex {
-	_Atomic uint64_t mx_owner; /* the thread | 1 if others wait; spinning: the thread */
+	_Atomic uint64_t mx_owner; /* the owner | 1 if threads wait; spin mutex: the owner */
 	struct waitq mx_wait;      /* sched_lock */
 	uint32_t mx_rank;          /* const */
 };
 _Static_assert(sizeof(struct mutex) <= sizeof(struct mach_mutex), "a mutex fits its room");
 
 struct rwlock {
-	_Atomic int64_t rw_state; /* readers, or -1: a writer */
+	_Atomic int64_t rw_state; /* number of readers; -1: a writer */
 	_Atomic uint64_t rw_waiting;
 	struct waitq rw_wait;     /* sched_lock */
 	struct thread *rw_writer; /* the writer's */
@@ -120,7 +121,7 @@ bool mach_mutex_tryenter(struct mach_mutex *mx)
 	return ok;
 }
 
-/* sched_lock held, others wait: the first gets it. */
+/* Hands the mutex to the first waiting thread. sched_lock held. */
 static void hand_over(struct mutex *m)
 {
 	struct thread *t = m->mx_wait.wq_head;

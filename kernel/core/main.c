@@ -2,12 +2,13 @@
 /*
  * The kernel's life: from the machine's first call to the first program, and the end.
  *
- * Order: the running code becomes a thread; vm_boot_bytes says what vm_create takes, which becomes a hole in memory; the vm;
- * the kernel's own space (kas) with segkp for stacks, before any user space; devices; the root file system; swap; the
- * other CPUs; the first program.
+ * Order: the running code becomes a thread; the memory that vm_create takes (vm_boot_bytes) becomes
+ * a hole; the vm; the kernel's own space (kas) with segkp for stacks, before any user space;
+ * devices; the root file system; swap; the other CPUs; the first program.
  *
- * Locks: work_lock: a thread of the kernel's reads under it while it works, so that the end of the system, its writer, finds
- * none at work. What is set before the other CPUs start is constant after.
+ * Locks: work_lock: a thread of the kernel holds work_lock as reader while it works, so that the
+ * end of the system, the writer, finds no thread at work. Variables set before the other CPUs start
+ * are constant afterwards.
  */
 #include "kernel/core/kernel.h"
 #include "kernel/dev/virtio_blk.h"
@@ -73,7 +74,7 @@ static void print_statistics(void)
 	    u.vu_swap_total, (arch_time_ns() - boot_ns) / 1000000);
 }
 
-static struct mach_rwlock work_lock; /* R: a thread of the kernel's works; W: the system ends */
+static struct mach_rwlock work_lock; /* R: a thread of the kernel works; W: the system ends */
 
 void work_begin(void) { mach_rw_enter(&work_lock, false); }
 void work_end(void) { mach_rw_exit(&work_lock); }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel's memory: the one vm, the kernel's own space (kas), objects of the kernel's, the stacks of its threads.
+ * The kernel's memory: the one vm, the kernel's own space (kas), the kernel's objects, the stacks
+ * of its threads.
  *
- * kas: [KAS_MIN, + 1 GiB) segkp (kernel stacks, wired, with redzones), then segkmem (for what wants addresses of its own).
+ * kas: [KAS_MIN, + 1 GiB) segkp (kernel stacks, wired, with redzones), then segkmem (for objects
+ * that need addresses of their own).
  *
- * Locks: none of its own. What memory_init sets, before there is a second thread or CPU, is constant after.
+ * Locks: none of its own. Variables that memory_init sets, before there is a second thread or CPU,
+ * are constant afterwards.
  */
 #include "kernel/core/kernel.h"
 
@@ -27,7 +30,10 @@ void kfree(void *p, size_t n)
 
 bool stacks_ready(void) { return the_segkp != NULL; }
 
-/* Where software sets modification bits, a page's first store traps: that must not happen on the stack that is in use. */
+/*
+ * Touches the pages of a stack in advance: where software sets modification bits, the first store
+ * to a page traps, which must not happen on the stack in use.
+ */
 static void write_stack(vaddr_t va)
 {
 	for (uint64_t at = 0; at < STACK_BYTES; at += VM_PAGESIZE) {

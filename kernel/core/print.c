@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a C library would give the kernel: strings, formatting, output on the console, panics, the command line.
+ * The kernel's part of a C library: strings, formatting, output on the console, panics, the command
+ * line.
  *
  * Output goes byte by byte to the machine's console (arch_putc) and takes no lock, so that a panic prints wherever it happens;
  * lines of two CPUs may mix.
@@ -195,7 +196,8 @@ int kvsnprintf(char *to, size_t room, const char *f, va_list ap)
 {
 	struct out o = { .o_at = to, .o_room = room };
 	struct conversion c;
-	va_list args; /* a va_list parameter may be an array: its address is no va_list's */
+	/* a va_list parameter may be an array, whose address is no pointer to a va_list */
+	va_list args;
 
 	va_copy(args, ap);
 	for (; *f != '\0'; f++) {
@@ -300,7 +302,7 @@ bool cmdline_get(const char *name, char *value, size_t room)
 	return false;
 }
 
-/* The value of a hexadecimal digit; 99: it is none. */
+/* The value of a hexadecimal digit; 99: the character is none. */
 static unsigned digit_value(char c)
 {
 	if (c >= '0' && c <= '9')

@@ -2,20 +2,25 @@
 /*
  * Threads and the scheduler.
  *
- * One run queue for all CPUs, served in turn; a slice is one tick. sched_lock, a spin lock with interrupts off, guards the
- * queue, every thread's state and every wait queue, so a wake-up cannot slip between a thread's look at its condition and its sleep.
+ * One run queue for all CPUs, served in turn; a slice is one tick. sched_lock, a spin lock with
+ * interrupts off, guards the queue, every thread's state and every wait queue, so no wake-up is
+ * lost between a thread's check of its condition and its sleep.
  *
- * A switch is made under sched_lock: the thread that goes hands the held lock to the thread that comes, which drops it (a fresh
- * thread in thread_begin). A thread is runnable by another CPU only once sched_lock is dropped, when its registers are saved.
+ * A switch is made under sched_lock: the previous thread hands the held lock to the next thread,
+ * which drops it (a new thread in thread_begin). Another CPU can run the previous thread only after
+ * sched_lock is dropped, when the thread's registers are saved.
  *
- * Preemption: the tick sets k_resched; the switch happens when the interrupt returns, to the program or to kernel code
- * that has not turned preemption off (t_preempt), or when preemption is turned on again. Spin locks turn it off.
+ * Preemption: the tick sets k_resched; the switch happens when the interrupt returns, to the
+ * program or to kernel code that has not turned preemption off (t_preempt), or when preemption is
+ * turned on again. Spin locks turn preemption off.
  *
- * Stacks: 16 KiB of segkp with a redzone below, locked in memory but for those of processes that are swapped out (proc/swapper.c). The first threads, which start before segkp is there, have stacks
- * from the image. A thread cannot free its own stack: the thread that creates the next one does, or the idle thread.
+ * Stacks: 16 KiB of segkp with a redzone below, locked in memory except for stacks of swapped-out
+ * processes (proc/swapper.c). The first threads, which start before segkp exists, have stacks in
+ * the image. A thread cannot free its own stack: the next thread that creates a thread frees it, or
+ * the idle thread.
  *
- * Locks: sched_lock is innermost of all; nothing is taken under it.
- * Left out: priorities, CPU affinity, a run queue for each CPU.
+ * Locks: sched_lock is the innermost lock; no lock is taken under it. Left out: priorities, CPU
+ * affinity, a run queue for each CPU.
  */
 #include "kernel/core/thread.h"
 #include "kernel/core/kernel.h"
@@ -24,7 +29,7 @@
 
 struct spin sched_lock;
 static struct waitq runq;       /* sched_lock */
-static struct thread *sleepers; /* sched_lock: by t_timenext, deadlines rising */
+static struct thread *sleepers; /* sched_lock: list by t_timenext, in the order of deadlines */
 static struct thread *dead;     /* sched_lock: by t_next */
 struct waitq swapin_queue, swapper_queue;
 static unsigned nthreads; /* sched_lock */
@@ -131,11 +136,11 @@ static void deadline_remove(struct thread *t)
 	t->t_timed = false;
 }
 
-/* An idle CPU, if there is one, is told that there is work. */
+/* Interrupts an idle CPU, if there is one, as there is work. */
 static void poke_idle(void)
 {
 	if (arch_kcpu()->k_cur ==
-	    arch_kcpu()->k_idle) { /* this one itself: what it has in its caches stays of use */
+	    arch_kcpu()->k_idle) { /* this CPU itself: the contents of its caches stay useful */
 		arch_kcpu()->k_resched = true;
 		return;
 	}
@@ -208,7 +213,10 @@ void wake_all(struct waitq *q)
 }
 
 /* ---- switching ---- */
-/* Another thread runs; the caller's state says what becomes of it. sched_lock held, interrupts off; so on return. */
+/*
+ * Runs another thread; the caller has set the state of the current thread. sched_lock held and
+ * interrupts off, at the call and on return.
+ */
 static void switch_thread(void)
 {
 	struct kcpu *k = arch_kcpu();
@@ -404,7 +412,7 @@ static void thread_free(struct thread *t)
 	kfree(t, sizeof(*t));
 }
 
-/* A dead thread still runs on its stack until the switch: t_cpu says so. */
+/* A dead thread still runs on its stack until the switch: then t_cpu is set. */
 void thread_free_dead(void)
 {
 	for (;;) {

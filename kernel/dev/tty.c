@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The console as a terminal: lines with erase and echo (canonical mode) or bytes as they come, signals from ^C and ^\, job
- * control as far as the foreground group goes.
+ * The console as a terminal: lines with erase and echo (canonical mode) or bytes as they come,
+ * signals from ^C and ^\, job control for the foreground group only.
  *
  * Input comes by interrupt: the bytes go into a small ring; the thread that reads, or that echoes, edits the line. Locks: the ring
  * by tty_spin (interrupts off); the rest by tty_lock (sleeps). Left out: several terminals, flow control, background writes stopped.
@@ -38,8 +38,7 @@ static char raw[RAW];
 static _Atomic unsigned raw_in, raw_out; /* tty_spin */
 static struct mach_mutex tty_lock;
 static char line[LINE];
-static unsigned line_n,
-    line_at; /* tty_lock: edited bytes; of a line that is complete, what was read */
+static unsigned line_n, line_at; /* tty_lock: edited bytes; bytes already read of a complete line */
 static bool line_ready, line_eof;
 static struct waitq tty_wait;
 
@@ -100,7 +99,7 @@ static bool raw_take(char *c)
 	return any;
 }
 
-/* Edits what came; tty_lock held. */
+/* Edits the arrived bytes; tty_lock held. */
 static void edit_line(void)
 {
 	char c;

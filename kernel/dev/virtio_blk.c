@@ -23,8 +23,8 @@
 
 #define QSIZE 256u
 #define NSLOTS 32u
-#define IO_ANSWERED NSLOTS   /* io_priv[0]: the result is there; less: the vm_io's slot */
-#define IO_TOLD (NSLOTS + 1) /* ... and io_done was called */
+#define IO_ANSWERED NSLOTS   /* io_priv[0]: the result is known; smaller values: the vm_io's slot */
+#define IO_TOLD (NSLOTS + 1) /* the result is known and io_done was called */
 #define MAXDISKS 8u
 #define MAGIC 0x000u
 #define VERSION 0x004u
@@ -64,7 +64,7 @@ struct avail {
 	uint16_t flags, idx, ring[QSIZE];
 };
 
-/* One chain in the ring; its number is that of its first descriptor. */
+/* One chain in the ring; its number is the number of its first descriptor. */
 struct req {
 	struct {
 		uint32_t type, reserved;
@@ -75,11 +75,11 @@ struct req {
 	uint16_t rq_first, rq_n; /* pages of the vm_io */
 };
 
-/* A vm_io that the device has. */
+/* A vm_io that was given to the device. */
 struct slot {
 	struct vm_io *sl_io; /* NULL: free */
-	unsigned sl_left;    /* requests in the ring, + 1 while blk_start puts them there */
-	uint32_t sl_ok;      /* pages from the start that are right */
+	unsigned sl_left;    /* requests in the ring, + 1 while blk_start adds requests */
+	uint32_t sl_ok;      /* pages from the start that were transferred */
 	bool sl_bad;
 };
 
@@ -94,7 +94,7 @@ struct disk {
 	struct req *d_req;          /* d_lock: [QSIZE], by first descriptor */
 	struct slot d_slot[NSLOTS]; /* d_lock */
 	uint16_t d_free, d_nfree;   /* d_lock: descriptors linked by next */
-	uint16_t d_seen;            /* d_lock: entries of the used ring that were taken */
+	uint16_t d_seen;            /* d_lock: number of entries taken from the used ring */
 	struct spin d_lock;
 	struct waitq d_wait; /* sched_lock */
 	struct vnode d_vnode, d_swapvnode;
@@ -136,7 +136,10 @@ static void offer_chain(struct disk *d, unsigned first)
 	reg_write(d, NOTIFY, 0);
 }
 
-/* Puts one request in the ring; there are descriptors enough. type: 0 read, 1 write, 4 flush. */
+/*
+ * Puts one request in the ring; the caller has checked that there are enough descriptors. type: 0
+ * read, 1 write, 4 flush.
+ */
 static void put_request(struct disk *d, unsigned slot, uint32_t type, uint64_t page,
     const struct vm_io *io, uint32_t at, uint32_t n)
 {
@@ -157,7 +160,9 @@ static void put_request(struct disk *d, unsigned slot, uint32_t type, uint64_t p
 	offer_chain(d, head);
 }
 
-/* One request less. The last one answers the vm_io: after that its thread may take it away. */
+/*
+ * One request less. The last request answers the vm_io: after that, the vm_io's thread may free it.
+ */
 static void slot_count_down(struct slot *s)
 {
 	struct vm_io *io = s->sl_io;
@@ -318,7 +323,7 @@ void blk_wait(struct disk *d, struct vm_io *io)
 	(void)wait_until(&d->d_wait, is_answered, io, 0, false);
 	if (io->io_priv[0] == IO_TOLD)
 		return;
-	irq = spin_lock(&d->d_lock); /* the interrupt has left the vm_io */
+	irq = spin_lock(&d->d_lock); /* the interrupt no longer uses the vm_io */
 	d->d_count.bc_proc_waits += mach_mutex_held(&proc_lock);
 	spin_unlock(&d->d_lock, irq);
 	io->io_priv[0] = IO_TOLD;
@@ -398,7 +403,7 @@ static const struct vnode_ops disk_ops = {
 	.vo_inactive = disk_inactive,
 };
 
-/* ---- finding them ---- */
+/* ---- finding the disks ---- */
 static void set_pa(struct disk *d, unsigned reg, const volatile void *p)
 {
 	uint64_t pa = arch_phys((const void *)p);
@@ -409,7 +414,10 @@ static void set_pa(struct disk *d, unsigned reg, const volatile void *p)
 
 static bool rings_alloc(struct disk *d)
 {
-	/* ring parts of 4 KiB + 516 + 2 KiB bytes and requests of 32: four frames and more in a row */
+	/*
+	 * ring parts of 4 KiB + 516 + 2 KiB bytes and requests of 32 bytes each: more than four
+	 * adjacent frames
+	 */
 	struct page *pp = page_kalloc(the_vm, 3, PG_ZERO);
 	char *p;
 

@@ -2,9 +2,9 @@
 /*
  * /dev: a directory with a fixed list of devices.
  *
- * The inodes of the list live as long as the kernel: the directory has a reference to each. A device's vnode has no pages, so
- * a device cannot be mapped through the page cache.
- * Locks: none; the list is constant after devfs_init. Left out: mknod, devices that come and go.
+ * The inodes of the list live as long as the kernel: the directory has a reference to each. A
+ * device's vnode has no pages, so a device cannot be mapped through the page cache. Locks: none;
+ * the list is constant after devfs_init. Left out: mknod, devices that appear or disappear.
  */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"

@@ -2,17 +2,20 @@
 /*
  * ext2: inodes, blocks, allocation. Blocks of 4 KiB, so that a block is a page.
  *
- * Metadata (group descriptors, bitmaps, inode tables, blocks of indirection) is read and written through the page cache of
- * the disk's own vnode; a file's and a directory's contents through the page cache of its inode's vnode, whose I/O goes to the
- * disk's blocks directly. Both caches are the vm's, so memory that files occupy is what programs leave.
+ * Metadata (group descriptors, bitmaps, inode tables, blocks of indirection) is read and written
+ * through the page cache of the disk's own vnode; a file's and a directory's contents through the
+ * page cache of its inode's vnode, whose I/O goes to the disk's blocks directly. Both caches are
+ * the vm's, so files occupy the memory that programs leave free.
  *
- * Block map: the numbers of a file's blocks are in memory (4 bytes for 4 KiB) from the first use of its pages on, so that page-out
- * of a file's page needs neither metadata nor memory. It is made, and grows, with i_lock held, before a page exists; I/O
- * reads its words under e_maplock. Blocks are allocated by write(2), or when a hole is mapped for shared writing. A block
- * that was never written reads as zeroes (FRESH), whatever the disk has there.
+ * Block map: the numbers of a file's blocks are in memory (4 bytes for 4 KiB) from the first use of
+ * its pages on, so that page-out of a file's page needs neither metadata nor memory. The map is
+ * made, and grows, with i_lock held, before a page of the new range exists; I/O reads the map's
+ * words under e_maplock. Blocks are allocated by write(2), or when a hole is mapped for shared
+ * writing. A block that was never written (FRESH) reads as zeroes, whatever the disk has there.
  *
- * Written back: file pages by page-out, fsync and write-behind; then ext2_flush puts the inode and its indirection into the disk's
- * pages. A crash may lose what was not synced; e2fsck then repairs the counts. There is no journal.
+ * Write-back: page-out, fsync and write-behind write file pages; then ext2_flush puts the inode and
+ * its indirection into the disk's pages. A crash may lose data that was not synced; e2fsck then
+ * repairs the counts. There is no journal.
  *
  * Locks: i_lock, fs_lock (allocation, tables), e_maplock (spins).
  * Left out: block sizes other than 4 KiB, triple indirection (files end at 4 GiB), extended attributes, hashed directories.
@@ -83,7 +86,7 @@ static uint32_t group_blocks(uint32_t g)
 	return left < ext2.fs_super.s_blocks_per_group ? left : ext2.fs_super.s_blocks_per_group;
 }
 
-/* A block; 0: the disk is full. */
+/* Allocates a block; 0: the disk is full. */
 static uint32_t block_alloc(void)
 {
 	const struct ext2_super *s = &ext2.fs_super;
@@ -141,7 +144,10 @@ static uint32_t inds_for(uint32_t blocks)
 	return 2 + (blocks - NDIRECT - PER_BLOCK + PER_BLOCK - 1) / PER_BLOCK;
 }
 
-/* An array of words becomes longer, the old words stay; by powers of two, so that it is seldom. */
+/*
+ * Makes an array of words longer and keeps the old words; grows by powers of two, so that this is
+ * rare.
+ */
 static bool array_grow(uint32_t **array, uint32_t *n, uint32_t want, struct mach_mutex *lock)
 {
 	uint32_t more = *n < 16 ? 16 : *n, old = *n;
@@ -165,7 +171,10 @@ static bool array_grow(uint32_t **array, uint32_t *n, uint32_t want, struct mach
 	return true;
 }
 
-/* Words for so many blocks, and for the blocks of indirection that they need. 0 or a negative error. */
+/*
+ * Makes room in the map for n blocks, and for the blocks of indirection that they need. 0 or a
+ * negative error.
+ */
 static int map_grow(struct ext2_inode *e, uint32_t blocks)
 {
 	if (blocks > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
@@ -217,7 +226,7 @@ static void map_set(struct ext2_inode *e, uint32_t i, uint32_t w)
 	mach_mutex_exit(&e->e_maplock);
 }
 
-/* What lies behind the first `keep` blocks of the file goes. i_lock held. */
+/* Frees the file's blocks behind the first `keep` blocks. i_lock held. */
 static void free_behind(struct ext2_inode *e, uint32_t keep)
 {
 	struct inode *in = &e->e_inode;
@@ -240,7 +249,10 @@ static void free_behind(struct ext2_inode *e, uint32_t keep)
 	}
 }
 
-/* Blocks for the range, of indirection, too. -ENOSPC: some have been taken. */
+/*
+ * Allocates blocks for the range, and blocks of indirection. -ENOSPC: some blocks have been
+ * allocated.
+ */
 static int take_blocks(struct ext2_inode *e, uint32_t first, uint32_t end)
 {
 	struct inode *in = &e->e_inode;
@@ -275,7 +287,8 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 
 	if (len == 0)
 		return 0;
-	if (in->i_filled && off > in->i_size) { /* mappings may write to what lies between, too */
+	/* mappings may also write to the blocks in between */
+	if (in->i_filled && off > in->i_size) {
 		len += off - in->i_size;
 		off = in->i_size;
 	}
@@ -287,7 +300,7 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 	return err;
 }
 
-/* The file becomes longer: a hole, unless mappings write to it. */
+/* Makes the file longer, by a hole unless mappings may write to the new part. */
 static int grow_file(struct ext2_inode *e, uint64_t size)
 {
 	struct inode *in = &e->e_inode;
@@ -333,8 +346,8 @@ static void file_start(struct vnode *vp, struct vm_io *io)
 			memset(io->io_buf[i], 0, VM_PAGESIZE);
 			block[i] = BLK_NONE;
 		} else if (w == 0) {
-			hole =
-			    true; /* written through a mapping whose maker should have allocated it */
+			/* written through a mapping; mmap should have allocated the block */
+			hole = true;
 		} else if (w & FRESH) {
 			map_set(e, first + i, w & ~FRESH);
 		}
@@ -349,7 +362,10 @@ static void file_start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 
-/* The thread that waits is the one that asked, and has the pages locked: it also empties what lies behind the end. */
+/*
+ * The waiting thread is the thread that started the I/O and has the pages locked: it also zeroes
+ * the bytes behind the end of the file.
+ */
 static void file_poll(struct vnode *vp, struct vm_io *io)
 {
 	uint64_t size = inode_of(vp)->i_size, at;
@@ -601,7 +617,7 @@ int ext2_flush(struct inode *i)
 	int err;
 
 	if (i->i_nlink == 0 &&
-	    i->i_vnode.v_refcnt == 1) { /* no name and no other reference leads to the file */
+	    i->i_vnode.v_refcnt == 1) { /* the file has no name and no other reference */
 		(void)ext2_truncate(i, 0);
 		err = flush_inode(e);
 		inode_free(i);

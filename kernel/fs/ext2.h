@@ -45,16 +45,19 @@ struct ext2_dirent {
 	char e_name[];
 };
 
-/* e_map: the disk's block of each block of the file, 0: a hole. FRESH: allocated and never written: reads as zeroes. */
+/*
+ * e_map: the disk's block of each block of the file; 0: a hole. FRESH: allocated and never written;
+ * reads as zeroes.
+ */
 #define FRESH 0x80000000u
 struct ext2_inode {
 	struct inode e_inode;
 	struct mach_mutex
 	    e_maplock; /* spins: e_map's address and its words, which vo_start reads under the vm's locks */
-	uint32_t *e_map; /* e_maplock; grown with i_lock */
+	uint32_t *e_map; /* number of words; read under e_maplock, grown with i_lock */
 	uint32_t e_nmap; /* entries; i_lock */
-	uint32_t
-	    *e_ind; /* i_lock: blocks of indirection: single, double, then the children of double */
+	/* i_lock: blocks of indirection: single, double, then the children of the double block */
+	uint32_t *e_ind;
 	uint32_t e_nind; /* i_lock: entries of that array */
 	bool e_fast;     /* const: a symlink whose text is in the inode */
 	char e_link[60];
@@ -65,20 +68,21 @@ extern struct ext2_fs {
 	struct disk *fs_disk;               /* const */
 	const struct inode_ops *fs_dir_ops; /* const: of directories, from ext2_mount */
 	struct vnode *fs_vnode;             /* the disk's pages: metadata */
-	struct mach_mutex fs_lock; /* sleeps: what follows, the bitmaps, tables of inodes */
+	/* sleeps: guards the fields below, the bitmaps and the tables of inodes */
+	struct mach_mutex fs_lock;
 	struct ext2_super fs_super;
 	struct ext2_group *fs_group;
 	uint32_t fs_ngroups;
-	uint32_t fs_goal; /* the block to try next */
+	uint32_t fs_goal; /* the block at which the next search starts */
 	bool fs_dirty;
 } ext2;
 
 /* ext2.c */
 int ext2_ialloc(
-    unsigned mode, struct inode **); /* a fresh inode, in the cache; i_nlink 0; *: a reference */
+    unsigned mode, struct inode **); /* a new inode, in the cache; i_nlink 0; *ip: a reference */
 int ext2_extend(struct inode *, uint64_t off, uint64_t len);
 int ext2_truncate(struct inode *, uint64_t size);
-int ext2_flush(struct inode
-	*); /* the inode and its indirection go to the disk's pages; frees one without names */
+/* writes the inode and its indirection to the disk's pages; frees an inode without names */
+int ext2_flush(struct inode *);
 void ext2_changed(struct inode *);
 #endif

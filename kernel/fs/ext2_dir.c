@@ -2,10 +2,11 @@
 /*
  * ext2's directories: a file of blocks, each a chain of entries.
  *
- * No entry crosses the end of a block. An entry's length reaches to the next entry or to the block's end; a removed entry's
- * room goes to the entry before it, and an entry at a block's head is marked as free (inode 0) instead.
- * Every entry that is read is checked before it is followed (entry_is_sound); a damaged one answers EIO.
- * Locks: the caller holds vfs_lock. Left out: hashed directories, shrinking.
+ * No entry crosses the end of a block. An entry's length reaches to the next entry or to the
+ * block's end; a removed entry's room goes to the entry before it, and an entry at a block's head
+ * is marked as free (inode 0) instead. Every entry that is read is checked before it is followed
+ * (entry_is_sound); a damaged entry gives EIO. Locks: the caller holds vfs_lock. Left out: hashed
+ * directories, shrinking.
  */
 #include "kernel/fs/ext2.h"
 
@@ -27,7 +28,10 @@ static unsigned type_of(unsigned mode)
 	}
 }
 
-/* Where an entry is: its block's offset in the directory, its own and the previous one's in the block. */
+/*
+ * The place of an entry: its block's offset in the directory; the offsets of the entry and of the
+ * previous entry in the block.
+ */
 struct where {
 	uint64_t w_block;
 	unsigned w_at, w_before; /* w_before == w_at: the entry is the first of its block */
@@ -105,7 +109,7 @@ static void fill_entry(
 	memcpy(e->e_name, name, len);
 }
 
-/* The name is not there. A directory that was removed takes none: -ENOENT. */
+/* Adds a name that the directory does not have. A removed directory accepts no name: -ENOENT. */
 static int add_entry(struct inode *dir, const char *name, size_t len, uint64_t ino, unsigned mode)
 {
 	char *buf;
@@ -183,7 +187,10 @@ static int dir_begin(struct inode *dir, struct inode *parent)
 	return err;
 }
 
-/* A symlink's text is written by the caller, as to a file, if it does not fit the inode: rdev is its address then. */
+/*
+ * If a symlink's text does not fit into the inode, the caller writes it as to a file; else rdev is
+ * the text's address.
+ */
 static int ext2_create(struct inode *dir, const char *name, size_t len, unsigned mode,
     uint64_t rdev, struct inode **ip)
 {

@@ -75,7 +75,10 @@ static int64_t pages_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	return done > 0 || e == VM_EOF || e == VM_OK ? (int64_t)done : err_of(e);
 }
 
-/* Room for [off, off + *len); where the disk has less, *len becomes what it has room for, in whole pages. i_lock held. */
+/*
+ * Makes room for [off, off + *len). If the disk has less, *len becomes the number of bytes with
+ * room, in whole pages. i_lock held.
+ */
 static int make_room(struct inode *i, uint64_t off, uint64_t *len)
 {
 	int err;
@@ -173,7 +176,7 @@ static int64_t text_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 static int64_t text_write(struct file *f, const void *buf, uint64_t len, uint64_t off)
 {
 	(void)f, (void)buf, (void)off;
-	return (int64_t)len; /* settings of a kernel that has none */
+	return (int64_t)len; /* a write to a setting, which this kernel does not have */
 }
 
 static void text_close(struct file *f)

@@ -2,13 +2,15 @@
 /*
  * File locks: advice between programs about ranges of a file.
  *
- * A lock has an owner: the process (fcntl's F_SETLK), or the open file (F_OFD_SETLK, and flock, which locks the whole file). Locks
- * of the two calls do not see each other. A process' locks on a file go when the process closes any descriptor of the file, and
- * when it ends; an open file's when it is closed for the last time.
+ * A lock has an owner: the process (fcntl's F_SETLK), or the open file (F_OFD_SETLK, and flock,
+ * which locks the whole file). Locks of the two calls do not see each other. A process's locks on a
+ * file are dropped when the process closes any descriptor of the file, and when the process ends;
+ * an open file's locks at its last close.
  *
- * All locks are in one list. Setting a range first cuts it out of the owner's locks, then adds it. Locks: lock_lock
- * (sleeps) guards the list; a thread that waits is woken by every release and looks again.
- * Left out: EDEADLK; adjacent locks of an owner stay apart, which programs see only by F_GETLK.
+ * All locks are in one list. Setting a range first cuts it out of the owner's locks, then adds it.
+ * Locks: lock_lock (sleeps) guards the list; every release wakes a waiting thread, which tries
+ * again. Left out: EDEADLK; adjacent locks of an owner stay apart, which programs see only by
+ * F_GETLK.
  */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"
@@ -68,7 +70,10 @@ static void add_lock(struct filelock *l)
 	nlocks++;
 }
 
-/* The owner has no lock in the range any more. spare: for a lock that is cut in two; NULL once it is used. lock_lock held. */
+/*
+ * Removes the owner's locks in the range. *spare: for a lock that is cut in two; NULL after its
+ * use. lock_lock held.
+ */
 static void cut_range(const struct filelock *range, struct filelock **spare)
 {
 	for (struct filelock **p = &locks, *l; (l = *p) != NULL;) {
@@ -140,7 +145,7 @@ struct flock { /* Linux's */
 	int32_t pid, pad2;
 };
 
-/* The bytes that a request means. */
+/* The range of bytes that a request names. */
 static int range_of(struct file *f, const struct flock *fl, struct filelock *l)
 {
 	int64_t from = fl->start;

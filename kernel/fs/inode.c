@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Inodes: their cache, those that no directory has, and the time that they note.
+ * Inodes: their cache, inodes without a directory, and their times.
  *
- * An inode begins with its vnode, whose reference count is the inode's: mappings of a file hold the vnode, so the inode
- * lives as long as anybody maps, opens or names it. Inodes that can be read again are in a cache, which has a reference of its own;
- * when it is full, the one that nobody else has used for the longest goes, with its pages.
+ * An inode begins with its vnode, whose reference count is the inode's: mappings of a file hold the
+ * vnode, so the inode lives while it is mapped, open or named. Inodes that can be read again are in
+ * a cache, which has its own reference; when the cache is full, the unreferenced inode that has not
+ * been used for the longest time is dropped, with its pages.
  *
- * A file whose last name and last user are gone is found when its reference is put (or at the next sync, if a mapping was the
- * last user): it leaves the cache, and its last reference frees its blocks (io_sync of a file without names).
+ * A file without a name and without a user is found when a reference is put (or at the next sync,
+ * if a mapping was the last user). The file then leaves the cache, and dropping its last reference
+ * frees its blocks (io_sync of a file without names).
  *
  * Locks: icache_lock: the cache. vfs.c has the order of all locks of files.
  */
@@ -101,7 +103,10 @@ static void remove_locked(struct inode *i)
 	icached--;
 }
 
-/* Takes an inode that only the cache has out of it; the reference is the caller's. want_dead: only one without names. */
+/*
+ * Takes an inode without other references out of the cache and gives the cache's reference to the
+ * caller. want_dead: only an inode without names.
+ */
 static struct inode *take_unused(bool want_dead)
 {
 	struct inode *i;
@@ -116,7 +121,7 @@ static struct inode *take_unused(bool want_dead)
 	return i;
 }
 
-/* The last reference: what is not written yet is, or the blocks are freed. */
+/* Drops the last reference: writes dirty data, or frees the blocks. */
 static void let_go(struct inode *i)
 {
 	if (i->i_nlink != 0)
@@ -159,9 +164,13 @@ void inode_put(struct inode *i)
 		remove_locked(i);
 		dead = i;
 	}
-	/* With the look: else each of two who put it down at once would see the other's reference, and the file would stay. */
+	/*
+	 * The decrement and the check are one step: otherwise two threads that put their references
+	 * at the same time would each see the other's, and the file would stay.
+	 */
+	/* not the last reference: the cache's remains, or that of the list of dead inodes */
 	if (cached)
-		vnode_rele(&i->i_vnode); /* not the last: the cache's is there, or dead's */
+		vnode_rele(&i->i_vnode);
 	mach_mutex_exit(&icache_lock);
 	if (!cached)
 		vnode_rele(&i->i_vnode);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Opening of files by their names: the file is found, or made, and becomes what its inode's kind asks for. Making of files that
- * are not opened: directories, links, nodes.
+ * Opening files by name: the file is found or made, and gets the operations of its inode's kind.
+ * Making files without opening them: directories, links, nodes.
  *
  * Locks: takes vfs_lock and i_lock, one at a time. May sleep.
  */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"
 
-/* The file becomes what its inode's kind asks for. After an error the caller gives f other operations. */
+/*
+ * Gives the file the operations of its inode's kind. After an error the caller sets other
+ * operations.
+ */
 static int open_kind(struct inode *i, struct file *f)
 {
 	switch (inode_type(i)) {
@@ -17,7 +20,7 @@ static int open_kind(struct inode *i, struct file *f)
 	case S_IFBLK: return -ENXIO;
 	case S_IFCHR: f->f_ops = devfs_find(i->i_rdev); return f->f_ops != NULL ? 0 : -ENXIO;
 	default:
-		if (i->i_fs == ANON_FS) /* an eventfd's and the like, by /proc/PID/fd/N */
+		if (i->i_fs == ANON_FS) /* of an eventfd and the like, opened by /proc/PID/fd/N */
 			return -ENXIO;
 		return i->i_ops->io_open != NULL ? i->i_ops->io_open(i, f) : 0;
 	}
@@ -59,7 +62,7 @@ static int open_inode(struct inode *i, unsigned flags, struct file **fp)
 	return err;
 }
 
-/* The file is made unless it is there. */
+/* Makes the file if it does not exist. */
 static int create_file(
     struct inode *start, const char *path, unsigned flags, unsigned mode, struct inode **ip)
 {

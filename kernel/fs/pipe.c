@@ -3,14 +3,16 @@
  * Pipes: a ring of bytes, and pages. Both ends share one inode, whose i_data is the pipe (fifo_lock) until the last end is
  * closed: by /proc/PID/fd/N more ends may be opened.
  *
- * Pages come by vmsplice: a page-aligned range of a program's memory becomes a range of the pipe's own address space (as_transfer),
- * by copy-on-write, or for good if it is a gift. A piece is such a range; it stands in the stream where the ring's counter of
- * bytes written, pc_at, stood when it came. vmsplice at the other end moves the range on into the reader's memory; read copies.
+ * Pages come by vmsplice: a page-aligned range of a program's memory becomes a range of the pipe's
+ * own address space (as_transfer), by copy-on-write, or for good if it is a gift. A piece is such a
+ * range; its place in the stream is pc_at, the ring's counter of bytes written when the piece
+ * arrived. vmsplice at the other end moves the range on into the reader's memory; read copies.
  *
- * Writes of at most PIPE_BUF bytes are not mixed with others. The ring is a frame at first and grows to 16 when a writer fills it;
- * if there is no memory for that, it stays as it is (p_limit), and writers wait for the room that it has.
- * A FIFO is a pipe that is found by its inode while it is open (fifos); what is in it goes with the last end.
- * Locks: fifo_lock, then p_lock; both sleep. Waiting: p_wait, under sched_lock, for anything to change.
+ * Writes of at most PIPE_BUF bytes are not mixed with others. The ring is a frame at first and
+ * grows to 16 when a writer fills it; if there is no memory for that, it stays as it is (p_limit),
+ * and writers wait for room in the small ring. A FIFO is a pipe that is found by its inode while it
+ * is open (fifos); its contents are dropped with the last end. Locks: fifo_lock, then p_lock; both
+ * sleep. Waiting: p_wait, under sched_lock, for any change of the pipe.
  */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"
@@ -23,23 +25,24 @@
 
 struct piece {
 	struct piece *pc_next;
-	vaddr_t pc_va; /* what is left of it, in the pipe's space */
+	vaddr_t pc_va; /* remaining range of the piece, in the pipe's space */
 	uint64_t pc_len;
-	uint64_t pc_at; /* bytes of the ring that come before it, counted as p_in */
+	uint64_t pc_at; /* bytes of the ring before the piece, counted as p_in */
 };
 
 struct pipe {
 	struct mach_mutex p_lock;
 	char *p_buf;                  /* p_lock */
 	uint64_t p_room;              /* p_lock: a power of two */
-	_Atomic uint64_t p_limit;     /* p_lock to change: bytes that the ring may have */
-	_Atomic uint64_t p_in, p_out; /* p_lock to change: bytes ever */
-	struct as *p_space;           /* p_lock: of the pieces; NULL: there were none yet */
-	struct piece *p_first;        /* p_lock: in order */
-	_Atomic uint64_t p_paged;     /* p_lock to change: bytes in pieces */
-	_Atomic unsigned p_npieces;   /* p_lock to change */
+	_Atomic uint64_t p_limit;     /* p_lock to change: most bytes of the ring */
+	_Atomic uint64_t p_in, p_out; /* p_lock to change: bytes written and read so far */
+	/* p_lock: the space of the pieces; NULL: there was no piece yet */
+	struct as *p_space;
+	struct piece *p_first;                 /* p_lock: in order */
+	_Atomic uint64_t p_paged;              /* p_lock to change: bytes in pieces */
+	_Atomic unsigned p_npieces;            /* p_lock to change */
 	_Atomic unsigned p_readers, p_writers; /* p_lock to change */
-	_Atomic unsigned p_reads, p_writes;    /* p_lock to change: ends ever opened */
+	_Atomic unsigned p_reads, p_writes;    /* p_lock to change: ends opened so far */
 	struct waitq p_wait;
 	struct inode *p_fifo;     /* const: the open files have its references; NULL: not a FIFO */
 	struct pipe *p_next_fifo; /* fifo_lock */
@@ -81,7 +84,10 @@ static void wake_pipe(struct pipe *p)
 	spin_unlock(&sched_lock, irq);
 }
 
-/* Until cond(arg) holds. -EAGAIN: it does not, and the caller does not wait (nonblock); -ERESTART: a signal came. */
+/*
+ * Waits until cond(arg) holds. -EAGAIN: cond does not hold, and the caller does not wait
+ * (nonblock); -ERESTART: a signal arrived.
+ */
 static int wait_pipe(struct pipe *p, bool (*cond)(void *), void *arg, bool nonblock)
 {
 	int err;
@@ -116,14 +122,14 @@ static void copy_ring(struct pipe *p, char *buf, uint64_t at, uint64_t n, bool i
 	}
 }
 
-/* The first piece, if its turn has come; p_lock held. */
+/* Returns the first piece if it is next in the stream; p_lock held. */
 static struct piece *piece_at_head(const struct pipe *p)
 {
 	KASSERT(mach_mutex_held(&p->p_lock));
 	return p->p_first != NULL && p->p_first->pc_at == p->p_out ? p->p_first : NULL;
 }
 
-/* The first n bytes of the first piece are gone from the pipe; p_lock held. */
+/* Removes the first n bytes of the first piece; p_lock held. */
 static void piece_consume(struct pipe *p, uint64_t n, bool unmap)
 {
 	struct piece *pc = p->p_first;
@@ -143,7 +149,10 @@ static void piece_consume(struct pipe *p, uint64_t n, bool unmap)
 	kfree(pc, sizeof(*pc));
 }
 
-/* Up to len bytes of what comes next, all of the ring or all of one piece; p_lock held. -EIO: a page cannot be read. */
+/*
+ * Takes up to len of the next bytes, all from the ring or all from one piece; p_lock held. -EIO: a
+ * page cannot be read.
+ */
 static int64_t take_bytes(struct pipe *p, void *buf, uint64_t len)
 {
 	struct piece *pc = piece_at_head(p);
@@ -189,7 +198,7 @@ static int64_t pipe_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	}
 }
 
-/* The ring gets as large as it may, if it is too small for n more bytes. p_lock held. */
+/* Grows the ring to its limit if it is too small for n more bytes. p_lock held. */
 static void make_room(struct pipe *p, uint64_t n)
 {
 	char *more;
@@ -332,8 +341,9 @@ static const struct file_ops pipe_ops = {
 
 /* ---- pages ---- */
 /*
- * A range of this program's memory goes to the pipe's space. A gift leaves empty memory behind, in one step: there is no
- * moment at which another thread finds nothing there. VM_NOTSUP, VM_NOMAP: that memory cannot be given away.
+ * Moves a range of this program's memory to the pipe's space. A gift leaves empty memory behind, in
+ * one step, so that another thread never finds the range unmapped. VM_NOTSUP, VM_NOMAP: this memory
+ * cannot be given away.
  */
 static enum vm_err give_range(struct pipe *p, vaddr_t from, uint64_t len, vaddr_t *to)
 {
@@ -349,7 +359,10 @@ static enum vm_err give_range(struct pipe *p, vaddr_t from, uint64_t len, vaddr_
 	return e;
 }
 
-/* The range of this program becomes the pipe's last piece. What cannot be given is shared by copy-on-write. p_lock held. */
+/*
+ * Makes the range of this program the pipe's last piece. Memory that cannot be given away is shared
+ * by copy-on-write. p_lock held.
+ */
 static int add_piece(struct pipe *p, vaddr_t from, uint64_t len, bool gift)
 {
 	struct as *as = this_proc()->p_as;
@@ -429,7 +442,10 @@ static bool is_plain_memory(struct as *as, vaddr_t at, uint64_t len)
 	return e == VM_NOTSUP;
 }
 
-/* A range of the pipe's space takes the place of the program's memory at `to`, in one step. After an error it is the pipe's. */
+/*
+ * Replaces the program's memory at `to` by a range of the pipe's space, in one step. After an error
+ * the range still belongs to the pipe.
+ */
 static enum vm_err take_range(struct pipe *p, vaddr_t from, uint64_t len, vaddr_t to)
 {
 	struct as *as = this_proc()->p_as;
@@ -474,7 +490,7 @@ int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len, bool nonblock)
 	return r;
 }
 
-/* ---- splice and tee: bytes that are looked at, and taken once they are where they belong ---- */
+/* ---- splice and tee: bytes are copied first, and removed after they have arrived ---- */
 uint64_t pipe_room(const struct file *f)
 {
 	struct pipe *p = f->f_data;
@@ -487,13 +503,16 @@ uint64_t pipe_room(const struct file *f)
 	return n;
 }
 
-/* Bytes of the ring that come before the piece, or before the pipe's end, from `out` on. */
+/* Number of bytes of the ring before the piece, or before the pipe's end, from `out` on. */
 static uint64_t ring_before(const struct pipe *p, const struct piece *pc, uint64_t out)
 {
 	return (pc != NULL ? pc->pc_at : p->p_in) - out;
 }
 
-/* The first bytes of the pipe, ring and pieces in their order, stay there. p_lock held. -EIO: a page cannot be read. */
+/*
+ * Copies the first bytes of the pipe, ring and pieces in their order, without removing them. p_lock
+ * held. -EIO: a page cannot be read.
+ */
 static int64_t peek_bytes(struct pipe *p, char *buf, uint64_t len)
 {
 	const struct piece *pc = p->p_first;
@@ -520,7 +539,7 @@ static int64_t peek_bytes(struct pipe *p, char *buf, uint64_t len)
 	return (int64_t)got;
 }
 
-/* The first n bytes are gone; there are so many. p_lock held. */
+/* Removes the first n bytes, which the pipe has. p_lock held. */
 static void consume_bytes(struct pipe *p, uint64_t n)
 {
 	while (n > 0) {
@@ -641,7 +660,10 @@ int pipe_new(struct file **r, struct file **w, unsigned flags)
 }
 
 /* ---- FIFOs ---- */
-/* The pipe of an inode, with the file's ends counted; NULL: no memory, or a pipe without a name that is gone. */
+/*
+ * Returns the pipe of an inode, with the file's ends counted; NULL: no memory, or a pipe without a
+ * name that no longer exists.
+ */
 static struct pipe *join_fifo(struct inode *i, struct file *f)
 {
 	bool nameless = i->i_ops == &pipe_inode_ops;
@@ -671,7 +693,8 @@ static struct pipe *join_fifo(struct inode *i, struct file *f)
 
 struct meeting {
 	struct pipe *m_pipe;
-	unsigned m_others; /* ends of the other kind ever opened, as this one was */
+	/* number of ends of the other kind opened so far, at the opening of this end */
+	unsigned m_others;
 	bool m_reader;
 };
 
@@ -684,7 +707,10 @@ static bool has_met(void *arg)
 			   : p->p_readers > 0 || p->p_reads != m->m_others;
 }
 
-/* Waits for the other end, unless the pipe has no name, or the file is opened for both or not to wait. After an error the caller gives f other operations. */
+/*
+ * Waits for the other end, unless the pipe has no name, or the file is opened for both or not to
+ * wait. After an error the caller sets other operations.
+ */
 int fifo_open(struct inode *i, struct file *f)
 {
 	struct pipe *p = join_fifo(i, f);

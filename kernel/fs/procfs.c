@@ -2,10 +2,10 @@
 /*
  * /proc: texts that are made when a file is opened.
  *
- * Nothing is kept: each lookup makes an inode, whose number says what it is (extra << 40 | what << 32 | pid), and the last
- * reference frees it. A process that has ended in between answers ENOENT.
- * Locks: proc_lock while a process is looked up and read; for its address space a reference is taken under it.
- * Left out: settings (a write is accepted and has no effect), /proc/PID/task.
+ * No inode is kept: each lookup makes an inode, whose number tells its kind (extra << 40 | what <<
+ * 32 | pid), and the last reference frees it. If the process has ended in between, the result is
+ * ENOENT. Locks: proc_lock while a process is looked up and read; for its address space a reference
+ * is taken under it. Left out: settings (a write is accepted and has no effect), /proc/PID/task.
  */
 #include "kernel/dev/virtio_blk.h"
 #include "kernel/fs/vfs.h"
@@ -188,7 +188,7 @@ static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *a
 	return 0;
 }
 
-/* The name that /proc/PID/fd/N leads to, as readlink gives it; its length. */
+/* Writes the name to which /proc/PID/fd/N leads, as readlink returns it; returns its length. */
 static int name_file(struct inode *i, char *buf, size_t room)
 {
 	int n;
@@ -204,7 +204,7 @@ static int name_file(struct inode *i, char *buf, size_t room)
 	return n > 0 ? n - 1 : ksnprintf(buf, room, "file:[%lu]", i->i_ino);
 }
 
-/* A reference; NULL: there is no such process, or it has ended. */
+/* Returns a reference; NULL: there is no such process, or it has ended. */
 static struct inode *program_of(int pid)
 {
 	struct inode *exe = NULL;
@@ -217,7 +217,7 @@ static struct inode *program_of(int pid)
 	return exe;
 }
 
-/* The program, or the open file: even if no name leads to it. */
+/* Returns the program or the open file, even if it has no name any more. */
 static int link_follow(struct inode *i, struct inode **to)
 {
 	struct file *f;
@@ -403,7 +403,7 @@ static void put_name(
 	kfree(path, PATH_MAX);
 }
 
-/* What as_incore tells of a segment, counted. */
+/* Counts the pages of a segment that as_incore reports. */
 static void put_residence(struct text *x, struct as *as, const struct as_info *info)
 {
 	uint64_t rss = 0, dirty = 0, used = 0, anon = 0, swapped = 0, locked = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The file systems together: what is mounted at the start, what is written behind and at the end, the disks for swap.
+ * All file systems: mounting at the start, write-behind, writing at the end, the disks for swap.
  *
  * Locks: none of its own.
  */

@@ -4,13 +4,16 @@
  *
  * A file's bytes are an anon map; shared mappings share it (tmpfs_memory), private ones get a copy-on-write snapshot of it
  * (tmpfs_snapshot). read and write go through an address space of the kernel's own in which every file that has bytes is mapped:
- * faults, swapping and copying are the vm's as for a program. There a file has a slot of slot_bytes addresses, which is the
- * most that it can hold; it takes the slot with its first byte. Memory and swap are reserved for all of a file's length, holes
- * too, and stay reserved until the file goes: ENOSPC comes from the call that makes the file longer, never later.
+ * faults, swapping and copying work as for a program. In that space a file has a slot of slot_bytes
+ * addresses, which limits its size; the file takes the slot with its first byte. Memory and swap
+ * are reserved for all of a file's length, holes too, and stay reserved until the file is freed:
+ * the call that makes the file longer returns ENOSPC, no later call does.
  *
- * A directory is a list of names in the order of their making; a name's cookie, which only grows, is its place for readdir.
+ * A directory is a list of names in the order of creation; a name's cookie, which only grows, is
+ * its position for readdir.
  *
- * Locks: i_lock for size and mapping; vfs_lock for names; tmp_lock for slots. Left out: programs cannot be run from it.
+ * Locks: i_lock for size and mapping; vfs_lock for names; tmp_lock for slots. Left out: running
+ * programs from a tmpfs.
  */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"
@@ -31,14 +34,14 @@ struct tmpname {
 };
 struct tmpfile {
 	struct inode t_inode;
-	struct anon_map *t_map;  /* const: NULL: not a regular file */
+	struct anon_map *t_map;  /* const: the anon map; NULL: not a regular file */
 	uint64_t t_mapped;       /* i_lock: bytes mapped at t_at */
 	uint64_t t_reserved;     /* i_lock: bytes for which there is memory or swap */
-	vaddr_t t_at;            /* i_lock: of the file's slot; 0: none yet */
-	struct tmpname *t_names; /* vfs_lock: of a directory */
+	vaddr_t t_at;            /* i_lock: address of the file's slot; 0: none yet */
+	struct tmpname *t_names; /* vfs_lock: names of a directory */
 	struct inode
 	    *t_up;    /* vfs_lock: a directory that names this file; NULL: none, or the root */
-	char *t_link; /* const: of a symbolic link */
+	char *t_link; /* const: text of a symbolic link */
 };
 static struct as *tmp_as;
 static struct inode *tmp_root;
@@ -109,7 +112,7 @@ static void tmp_inactive(struct vnode *vp)
 static struct vnode_ops tmp_vnode_ops;
 
 /* ---- bytes ---- */
-/* The file may have that many bytes now. i_lock held (or the file is new). */
+/* Reserves and maps the memory for that many bytes. i_lock held (or the file is new). */
 static int tmp_room(struct tmpfile *t, uint64_t size)
 {
 	struct segvn_args a = {
@@ -255,7 +258,7 @@ static const struct inode_ops link_ops = { .io_readlink = tmp_readlink };
 static const struct inode_ops node_ops = { .io_readlink = NULL };
 static const struct inode_ops dir_ops;
 
-/* A file without a name. text: of a symbolic link. */
+/* Makes a file without a name. text: of a symbolic link. */
 static int make_file(unsigned mode, const char *text, struct inode **ip)
 {
 	const struct inode_ops *ops = &node_ops;
@@ -325,7 +328,9 @@ static int dir_lookup(struct inode *dir, const char *name, size_t len, struct in
 	return 0;
 }
 
-/* The inode has one more name; the name has a reference. A directory that was removed takes none: -ENOENT. */
+/*
+ * Adds a name of the inode; the name has a reference. A removed directory accepts no name: -ENOENT.
+ */
 static int add_name(struct inode *dir, const char *name, size_t len, struct inode *i)
 {
 	struct tmpname *n, **last = &tmp_of(dir)->t_names;
@@ -346,7 +351,7 @@ static int add_name(struct inode *dir, const char *name, size_t len, struct inod
 	return 0;
 }
 
-/* Takes a name away, with its reference; the count of links is the caller's. */
+/* Removes a name with its reference; the caller changes the count of links. */
 static void drop_name(struct inode *dir, struct tmpname **p)
 {
 	struct tmpname *n = *p;
@@ -441,7 +446,7 @@ static int dir_rename(struct inode *from, const char *name, size_t len, struct i
 	}
 	if ((err = add_name(to, nname, nlen, i)) != 0)
 		return err;
-	if (old != NULL) /* a lookup finds the old file's name first: the new name is the last */
+	if (old != NULL) /* a lookup finds the old file's name first, as the new name is the last */
 		forget_name(to, nname, nlen, old);
 	drop_name(from, find_name(from, name, len));
 	i->i_ctime = vfs_now();

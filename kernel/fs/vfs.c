@@ -2,8 +2,8 @@
 /*
  * Names: walking a path, links, mounts; the path of a file, from its end.
  *
- * vfs_lock, one for all directories, is held while a directory is read or changed. A mount is a pair of inodes. Mounts are
- * made at the start, by one thread, and stay.
+ * vfs_lock, one for all directories, is held while a directory is read or changed. A mount is a
+ * pair of inodes. One thread makes all mounts at the start, and they stay.
  *
  * Lock order: vfs_lock, i_lock, the file system's own, icache_lock; all sleep and all are outside of the vm's.
  * Left out: permissions (every program is root), a cache of names, unmounting.
@@ -36,7 +36,7 @@ void vfs_mount(const char *path, struct inode *root)
 	mounts[nmounts++] = (struct mount){ covered, root, parent };
 }
 
-/* What is mounted on the directory; NULL: nothing. */
+/* The root of the file system mounted on the directory; NULL: none is mounted. */
 static const struct mount *mount_on(const struct inode *i)
 {
 	for (unsigned m = 0; m < nmounts; m++)
@@ -66,7 +66,7 @@ static struct inode *above_mount(const struct inode *i)
 }
 
 /* ---- walking ---- */
-/* Where absolute names of the running program begin: to be compared with only, as another thread may change it. */
+/* The running program's root directory. For comparison only, as another thread may change it. */
 static const struct inode *root_of_caller(void)
 {
 	const struct proc *p = this_proc();
@@ -118,7 +118,10 @@ static int lookup_component(struct inode *dir, const char *name, size_t len, str
 static int walk_path(struct inode *start, const char *path, unsigned flags, char *last,
     unsigned *links, struct inode **found);
 
-/* Where the link *ip, found in dir, leads: *ip becomes that. The reference of *ip is used up, also on an error. */
+/*
+ * Replaces the link *ip, found in dir, by its target. The reference of *ip is dropped, also on an
+ * error.
+ */
 static int follow_link(struct inode *dir, struct inode **ip, unsigned *links)
 {
 	bool named = (*ip)->i_ops->io_follow == NULL;
@@ -144,7 +147,7 @@ static int follow_link(struct inode *dir, struct inode **ip, unsigned *links)
 	return err;
 }
 
-/* Past the component at path; *next: at the next component or the end. */
+/* Skips the component at path; *next: the next component or the end. */
 static const char *skip_component(const char *path, const char **next)
 {
 	const char *end = path;
@@ -157,8 +160,8 @@ static const char *skip_component(const char *path, const char **next)
 }
 
 /*
- * Walks path from start. last: NULL to walk all of it, else where the last component goes, which is not walked. The caller's
- * links counts the links followed.
+ * Walks path from start. last: NULL to walk the whole path, else receives the last component, which
+ * is not walked. *links counts the links followed.
  */
 static int walk_path(struct inode *start, const char *path, unsigned flags, char *last,
     unsigned *links, struct inode **found)

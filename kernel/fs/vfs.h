@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Files: inodes (inode.c), names (vfs.c), open files (open.c, file.c). Each file has its theory.
+ * Files: inodes (inode.c), names (vfs.c), open files (open.c, file.c). The head of each of these
+ * files has its theory.
  */
 #ifndef QUIRE_KERNEL_VFS_H
 #define QUIRE_KERNEL_VFS_H
@@ -30,8 +31,8 @@
 #define O_NOFOLLOW 0400000u
 #define O_CLOEXEC 02000000u
 #define O_PATH 010000000u
-#define O_NOSIGPIPE                                                                                \
-	0x80000000u /* not Linux's: in a call's own copy of a file: EPIPE comes without SIGPIPE */
+/* not a flag of Linux: set in a call's own copy of a file for EPIPE without SIGPIPE */
+#define O_NOSIGPIPE 0x80000000u
 #define POLLIN 1
 #define POLLOUT 4
 #define POLLERR 8
@@ -48,7 +49,10 @@ struct file;
 typedef bool readdir_fn(
     void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next);
 
-/* 0 or a negative error. A directory's calls are made with vfs_lock held; others with what each says. NULL: -EPERM or -ENOTDIR. */
+/*
+ * 0 or a negative error. Operations of directories are called with vfs_lock held, others with the
+ * locks named at each. NULL: -EPERM or -ENOTDIR.
+ */
 struct inode_ops {
 	int (*io_lookup)(
 	    struct inode *dir, const char *name, size_t len, struct inode **); /* *: a reference */
@@ -61,16 +65,23 @@ struct inode_ops {
 	    struct inode *to, const char *nname, size_t nlen, struct inode *old);
 	int (*io_readdir)(struct inode *dir, uint64_t *pos, readdir_fn *, void *arg);
 	int (*io_readlink)(struct inode *, char *buf, size_t room); /* bytes */
-	/* Where a link leads that is more than its text: /proc/PID/fd/N. *: a reference. NULL: the text is a path */
+	/*
+	 * The target of a link that is more than its text, as /proc/PID/fd/N; gives a reference.
+	 * NULL: the text is a path
+	 */
 	int (*io_follow)(struct inode *, struct inode **);
 	int (*io_truncate)(struct inode *, uint64_t size); /* i_lock held */
-	/* Blocks for [off, off + len), before it is written through the page cache: all of them, or -ENOSPC. i_lock held */
+	/*
+	 * Allocates all blocks for [off, off + len), before the range is written through the page
+	 * cache; or -ENOSPC. i_lock held
+	 */
 	int (*io_extend)(struct inode *, uint64_t off, uint64_t len);
-	void (*io_changed)(struct inode *); /* mode, owner, times: to be written some time */
-	int (*io_sync)(struct inode *);     /* all of its own data, not its pages */
-	/* An open file of it; NULL: pages of the vnode. */
+	/* mode, owner or times have changed and are to be written later */
+	void (*io_changed)(struct inode *);
+	int (*io_sync)(struct inode *); /* writes all data of the inode, but not its pages */
+	/* Opens the inode; NULL: its files use the pages of the vnode. */
 	int (*io_open)(struct inode *, struct file *);
-	/* Text made at open, for files of /proc: appended by text_printf. */
+	/* Makes the text of a file of /proc at its opening, by text_printf. */
 	int (*io_text)(struct inode *, struct text *);
 };
 
@@ -80,19 +91,21 @@ struct inode {
 	struct inode *i_hash, *i_lru_next, *i_lru_prev; /* icache_lock */
 	unsigned i_fs;                                  /* const: st_dev */
 	uint64_t i_ino;                                 /* const */
-	uint64_t i_parent; /* vfs_lock: the directory in which it was found last; 0: none yet */
-	struct mach_mutex i_lock;           /* sleeps: size, contents as a whole */
-	unsigned i_mode, i_uid, i_gid;      /* no lock: of two changes the later holds */
+	/* vfs_lock: the directory in which the inode was found last; 0: none yet */
+	uint64_t i_parent;
+	/* sleeps: guards the size and changes of the contents as a whole */
+	struct mach_mutex i_lock;
+	unsigned i_mode, i_uid, i_gid;      /* no lock: the later of two changes is kept */
 	unsigned i_nlink;                   /* vfs_lock */
 	uint64_t i_size;                    /* i_lock to change */
-	uint64_t i_blocks;                  /* i_lock: of 512 bytes */
-	uint32_t i_atime, i_mtime, i_ctime; /* no lock: of two changes the later holds */
+	uint64_t i_blocks;                  /* i_lock: blocks of 512 bytes */
+	uint32_t i_atime, i_mtime, i_ctime; /* no lock: the later of two changes is kept */
 	uint64_t i_rdev;                    /* const */
-	bool
-	    i_filled; /* i_lock: shared mappings may write to it, so it has no holes where they do */
+	/* i_lock: shared mappings may write to the file, so it has no holes within them */
+	bool i_filled;
 	bool i_cached; /* icache_lock: the cache has a reference */
 	bool i_dirty;  /* set by any thread, cleared by io_sync, which writes after that */
-	void *i_data;  /* const: the file system's */
+	void *i_data;  /* const: the file system's operations */
 };
 static inline struct inode *inode_of(struct vnode *vp) { return (struct inode *)(void *)vp; }
 static inline unsigned inode_type(const struct inode *i) { return i->i_mode & S_IFMT; }
@@ -105,32 +118,37 @@ static inline struct inode *inode_hold(struct inode *i)
 	return i;
 }
 void inode_put(struct inode *);
-/* The cache of inodes that can be read again. find: a reference, or NULL. add: the cache takes one of its own. */
+/*
+ * The cache of inodes that can be read again. find: returns a reference, or NULL. add: the cache
+ * takes its own reference.
+ */
 struct inode *icache_find(unsigned fs, uint64_t ino);
 void icache_add(struct inode *);
 void icache_each(int (*fn)(struct inode *));
 extern struct mach_mutex vfs_lock; /* names: every directory */
-void inodes_init(void);            /* before any other of these */
-/* Every cached inode is written, with its pages; those without names and users are freed. May sleep. */
+void inodes_init(void);            /* called before any of the functions below */
+/* Writes every cached inode, with its pages; frees inodes without names and users. May sleep. */
 void inodes_sync(void);
 uint32_t vfs_now(void);
 
 /* ---- names ---- */
 #define WALK_NOFOLLOW 1u
 int vfs_walk(struct inode *start, const char *path, unsigned flags, struct inode **);
-/* The directory of the last component, which is copied to name (NAME_MAX + 1). */
+/* Finds the directory of the last component, and copies the component to name (NAME_MAX + 1). */
 int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, char *name);
 int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mode, struct file **);
 /*
- * A new file of a kind that io_create makes, with the mode and rdev that io_create takes; *: a reference. -EEXIST: the name is taken;
- * -EPERM: the directory's file system makes no files. Takes vfs_lock; may sleep.
+ * Makes a new file of a kind that io_create makes, with the mode and rdev that io_create takes;
+ * *ip: a reference. -EEXIST: the name is taken; -EPERM: the directory's file system makes no files.
+ * Takes vfs_lock; may sleep.
  */
 int vfs_make(struct inode *start, const char *path, unsigned mode, uint64_t rdev, struct inode **);
-int vfs_path(struct inode *dir, char *buf, size_t room); /* absolute; bytes with the 0 */
-/* The same for any inode. -ENOENT: the inode has no name any more, or no lookup by name ever found it. */
+/* absolute path; returns its bytes with the terminating 0 */
+int vfs_path(struct inode *dir, char *buf, size_t room);
+/* The same for any inode. -ENOENT: the inode has no name any more, or was never found by name. */
 int vfs_path_file(struct inode *, char *buf, size_t room);
 void vfs_mount(const char *path, struct inode *root);
-/* Is a file system mounted on the directory? Then the directory keeps its name: EBUSY. */
+/* Is a file system mounted on the directory? Then its name cannot be changed or removed: EBUSY. */
 bool vfs_is_covered(const struct inode *);
 extern struct inode *vfs_root;
 void vfs_init(void);
@@ -140,10 +158,13 @@ void swap_init(void);
 /* ---- open files ---- */
 struct pollwait;
 struct file_ops {
-	/* buf: kernel memory. Bytes, or a negative error. Blocking calls give -EINTR (ERESTART) when a signal comes. */
+	/*
+	 * buf: kernel memory. Return bytes, or a negative error. Blocking calls return -EINTR
+	 * (ERESTART) when a signal arrives.
+	 */
 	int64_t (*fo_read)(struct file *, void *buf, uint64_t len, uint64_t off);
 	int64_t (*fo_write)(struct file *, const void *buf, uint64_t len, uint64_t off);
-	int (*fo_poll)(struct file *); /* POLL* bits that hold now */
+	int (*fo_poll)(struct file *); /* returns the POLL* bits that are set now */
 	int64_t (*fo_ioctl)(struct file *, unsigned cmd, uint64_t arg);
 	void (*fo_close)(struct file *);
 	bool fo_seekable;
@@ -161,8 +182,8 @@ struct file {
 int file_new(struct inode *, const struct file_ops *, unsigned flags,
     struct file **); /* takes over the reference of inode */
 /*
- * A file without a name, of a kind that its operations make (an eventfd and the like). f_data: zeroed memory of so many bytes, which
- * fo_close frees. NULL: no memory.
+ * Makes a file without a name whose kind is given by its operations (an eventfd and the like).
+ * f_data: zeroed memory of `bytes` bytes, which fo_close frees. NULL: no memory.
  */
 struct file *anon_file(const struct file_ops *, unsigned mode, unsigned flags, size_t bytes);
 void file_hold(struct file *);
@@ -180,9 +201,10 @@ extern const struct file_ops file_pages_ops, file_text_ops;
 
 /* ---- locks of programs on files: filelock.c ---- */
 void filelock_init(void);
-int64_t filelock_fcntl(struct file *, unsigned cmd, uint64_t arg); /* F_GETLK and its kin */
+/* F_GETLK, F_SETLK and the like */
+int64_t filelock_fcntl(struct file *, unsigned cmd, uint64_t arg);
 int64_t filelock_flock(struct file *, unsigned op);
-/* The locks of a process or of an open file go; i: on that file, NULL: all. */
+/* Drops the locks of a process or of an open file; i: on that file, NULL: all. */
 void filelock_drop(const void *owner, const struct inode *i);
 /* Every thread that polls waits here; the thread that makes a file ready wakes the queue. */
 extern struct waitq poll_queue;
@@ -196,7 +218,10 @@ void text_printf(struct text *, const char *, ...) __attribute__((format(printf,
 
 /* ---- the file systems ---- */
 struct disk;
-/* dir_ops: what directories do. It is given, as that file is above the file that makes inodes. */
+/*
+ * dir_ops: the operations of directories. They are a parameter, as their file is a floor above the
+ * file that makes inodes.
+ */
 int ext2_mount(struct disk *, const struct inode_ops *dir_ops, struct inode **root);
 extern const struct inode_ops ext2_dir_ops;
 int ext2_iget(uint64_t ino, struct inode **); /* *: a reference */
@@ -204,36 +229,56 @@ int ext2_sync_all(void);                      /* metadata; 0 or a negative error
 void ext2_statfs(uint64_t out[4]);            /* blocks, free, inodes, free */
 #define ANON_FS 3u /* i_fs of inodes that no directory has: pipes, eventfds and their like */
 struct inode *devfs_init(void);
-/* What a node of that number does wherever it lies; NULL: there is no such device. */
+/* The operations of a device node with that number; NULL: there is no such device. */
 const struct file_ops *devfs_find(uint64_t rdev);
 struct inode *procfs_init(void);
 int pipe_new(struct file **r, struct file **w, unsigned flags);
-/* For a writer of f whose data no process will read: sends SIGPIPE, unless f asks for none. -EPIPE. */
+/*
+ * For a writer of f whose data no process will read: sends SIGPIPE, unless f forbids it. Returns
+ * -EPIPE.
+ */
 int pipe_broken(const struct file *f);
-int fifo_open(
-    struct inode *, struct file *); /* the file becomes an end of the FIFO; 0 or an error */
+int fifo_open(struct inode *, struct file *); /* makes the file an end of the FIFO; 0 or an error */
 void fifo_init(void);
 bool file_is_pipe(const struct file *);
 #define SPLICE_F_NONBLOCK 2u
-/* Pages of this program, page aligned, go into the pipe: by copy-on-write, or (gift) for good. Bytes or a negative error. */
+/*
+ * Puts page-aligned pages of this program into the pipe: by copy-on-write, or (gift) for good.
+ * Returns bytes or a negative error.
+ */
 int64_t pipe_give_pages(struct file *, vaddr_t, uint64_t len, bool gift, bool nonblock);
-/* What comes next moves into this program's memory, which it replaces. 0: it cannot be moved, read it. */
+/*
+ * Moves the pipe's next pages into this program's memory, which they replace. 0: they cannot be
+ * moved and must be read.
+ */
 int64_t pipe_take_pages(struct file *, vaddr_t, uint64_t len, bool nonblock);
-/* For splice and tee. Files that are pipes; none of these but pipe_await waits for a pipe. */
+/* For splice and tee. The files are pipes; only pipe_await waits for a pipe. */
 bool pipe_same(const struct file *, const struct file *);
 bool pipe_has_bytes(const struct file *);
 uint64_t pipe_room(const struct file *); /* bytes that may be written */
-/* Waits until something can be read, or written. -EAGAIN: nonblock is set; -EPIPE: no reading end is open, SIGPIPE was sent; -ERESTART: a signal came. */
+/*
+ * Waits until the pipe can be read, or written. -EAGAIN: nonblock is set; -EPIPE: no reading end is
+ * open, SIGPIPE was sent; -ERESTART: a signal arrived.
+ */
 int pipe_await(struct file *, bool write, bool nonblock);
-/* Up to len bytes from the pipe to a file at off, to another pipe (take: they leave the first). buf has room for len. Bytes; 0: nothing there. */
+/*
+ * Copies up to len bytes from the pipe to a file at off, or to another pipe (take: removes them
+ * from the first). buf has room for len. Returns bytes; 0: the pipe is empty.
+ */
 int64_t pipe_to_file(struct file *in, struct file *out, char *buf, uint64_t len, uint64_t off);
 int64_t pipe_to_pipe(struct file *in, struct file *out, char *buf, uint64_t len, bool take);
 int memfile_new(
     struct inode **); /* tmpfs.c: a file of anonymous memory; the caller gets a reference in * */
 struct inode *tmpfs_init(void);
-/* The anonymous memory that backs a file of tmpfs, to be mapped; NULL: the inode is no file of tmpfs. */
+/*
+ * Returns the anonymous memory that backs a file of tmpfs, for mapping; NULL: the inode is no file
+ * of tmpfs.
+ */
 struct anon_map *tmpfs_memory(struct inode *);
-/* Bytes of such a file go to *at of the space (free there; 0: anywhere, told in *at), by copy-on-write. 0 or an error */
+/*
+ * Maps bytes of such a file at *at of the space by copy-on-write; *at must be free, and 0 means any
+ * address, returned in *at. 0 or an error
+ */
 int tmpfs_snapshot(
     struct inode *, uint64_t off, uint64_t len, struct as *to, vaddr_t *at, unsigned prot);
 /* A directory that names the file, referenced; NULL: none, or no file of tmpfs. */
