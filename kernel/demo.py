@@ -4,10 +4,11 @@
 
 demo.py ARCH KERNEL.elf DIR [--memory MIB] [--only NAME ...] [--small] [--timeout S]
 
-DIR gets an image made of Debian's programs (kernel/image.sh: those installed here, or riscv64's packages) and the inputs. Each
-program runs natively first: its peak of memory and the sum of its output are taken. Then a machine is booted for it; its output must be
-equal, and vm_check, which the kernel runs before it switches off, must find nothing. On riscv64 gcc's native output is that of the
-image's own compiler under qemu-riscv64, whose memory is in the peak, as this system's gcc makes other code.
+DIR gets an image made of Debian's programs (kernel/image.sh: the programs installed here, or riscv64's packages) and
+the inputs. Each program runs natively first, which gives its peak of memory and the sum of its output. Then a machine
+is booted for the program; the output must be equal, and vm_check, which the kernel runs before it switches off, must
+find no error. On riscv64, gcc's native output is made by the image's own compiler under qemu-riscv64, as this
+system's gcc generates other code; the peak includes qemu's memory.
 """
 import argparse
 import hashlib
@@ -77,8 +78,8 @@ def programs(small):
 
 
 def compiler_under_qemu(command, root):
-    """The command with the image's riscv64 compiler instead of this system's. qemu-riscv64 starts no other programs, so the driver tells
-    how it would start the compiler, and that is started."""
+    """The command with the image's riscv64 compiler instead of this system's. qemu-riscv64 starts no other programs,
+    so the compiler driver prints how it would start the compiler, and that command is run."""
     gcc, rest = re.match(r'(gcc) ([^|]*)', command).groups()
     qemu = 'qemu-riscv64 -L %s ' % root
     told = subprocess.run('%s%s/usr/bin/%s -### %s' % (qemu, root, gcc, rest), shell=True, stderr=subprocess.PIPE, check=True)

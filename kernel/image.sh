@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# image.sh DIR [what...]: makes DIR/root.img, an ext2 file system with Debian's own programs, and DIR/swap.img. what: programs
-# beside busybox: sort, sqlite3, python3, gcc. Files in DIR/extra come on top. SIZE and SWAP: of the images in MiB (1024, 512).
-# ARCH: x86_64 (the programs are those that this machine has installed) or riscv64 (whole packages: debian.sh).
+# image.sh DIR [what...]: makes DIR/root.img, an ext2 file system with Debian's own programs, and DIR/swap.img. what:
+# programs beside busybox: sort, sqlite3, python3, gcc. Files in DIR/extra are added last. SIZE and SWAP: sizes of the
+# images in MiB (1024, 512). ARCH: x86_64 (takes the programs installed on this machine) or riscv64 (takes whole
+# packages: debian.sh).
 set -eu
 dir=$1
 shift
@@ -11,7 +12,7 @@ root=$dir/root
 rm -rf "$root"
 mkdir -p "$root"/bin "$root"/dev "$root"/proc "$root"/tmp "$root"/etc "$root"/root "$root"/usr/bin "$root"/usr/lib "$root"/var
 
-# A file, at the same place, through its links; then the libraries that it is linked with.
+# Copies a file to the same place, through its links; then the libraries with which it is linked.
 put()
 {
 	for f in "$@"; do
@@ -42,7 +43,7 @@ tree()
 	done
 }
 
-# Everything of the packages but documents and translations.
+# All files of the packages but documents and translations.
 packages()
 {
 	names=busybox-static

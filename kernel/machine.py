@@ -19,7 +19,7 @@ MACHINES = {
 
 
 def command(arch, kernel, memory, cpus, append, drives=()):
-    """The command line. drives: QEMU's descriptions of what holds the disks, 'file=...,format=raw'."""
+    """The command line of QEMU. drives: QEMU's descriptions of the disks, 'file=...,format=raw'."""
     c = MACHINES[arch] + os.environ.get('QUIRE_QEMU_ARGS', '').split() + ['-m', str(memory), '-smp', str(cpus), '-nographic', '-no-reboot',
                           '-global', 'virtio-mmio.force-legacy=false', '-kernel', str(kernel), '-append', append]
     for i, drive in enumerate(drives):
@@ -28,8 +28,9 @@ def command(arch, kernel, memory, cpus, append, drives=()):
 
 
 def run(qemu, seconds, typed=b''):
-    """Runs QEMU's command line to its end: its return code, and what it said as text. It gets so many seconds of processor time for each
-    of two CPUs, however busy this computer is, and four times as many of the clock. Code None: it did not end, and the text says so."""
+    """Runs QEMU's command line to its end; returns its return code and its output as text. QEMU may use this many
+    seconds of processor time for each of two CPUs, however busy this computer is, and four times as many seconds of
+    the clock. Code None: QEMU did not end, and the text says so."""
     def limit():
         resource.setrlimit(resource.RLIMIT_CPU, (2 * seconds, 2 * seconds))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -51,7 +52,7 @@ def status(returncode):
 
 
 def said(text):
-    """What programs printed: without what the firmware says first, and without the kernel's own lines."""
+    """The output of programs: without the firmware's first lines, and without the kernel's own lines."""
     lines = text.splitlines(keepends=True)
     first = next((i for i, line in enumerate(lines) if line.startswith('quire: ')), 0)
     return ''.join(line for line in lines[first:] if not line.startswith('quire: '))

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What happens when a thread leaves the kernel.
+ * The work when a thread leaves the kernel: delivery of signals.
  *
- * trap_leave, on the way to user mode, takes the signals that are not blocked: it ends or stops the process, or builds a frame
- * on the user's stack (the machine's format) so that the handler runs next. A wait that a signal interrupted answers ERESTART,
- * which becomes EINTR, or the call made again if no handler ran or SA_RESTART says so.
+ * trap_leave, on the way to user mode, takes the signals that are not blocked: it ends or stops the
+ * process, or builds a frame on the user's stack (the machine's format) so that the handler runs
+ * next. A wait interrupted by a signal returns ERESTART. The result becomes EINTR if a handler runs
+ * without SA_RESTART; else the call is made again.
  *
- * Locks: sched_lock for what is pending and blocked. Left out: core files.
+ * Locks: sched_lock for pending and blocked signals. Left out: core files.
  */
 #include "kernel/proc/signal.h"
 
@@ -31,7 +32,7 @@ static void stop_process(struct proc *p, int sig)
 	bool irq;
 
 	if (p->p_parent == NULL)
-		return; /* the first process has no parent that could make it go on */
+		return; /* the first process has no parent that could continue it */
 	mach_mutex_enter(&proc_lock);
 	irq = spin_lock(&sched_lock);
 	p->p_stopped = true;
@@ -56,7 +57,7 @@ static void report_death(
 	    info->si_code, info->addr, tf_ip(tf));
 }
 
-/* One signal. True: the thread goes on with a handler. */
+/* One signal. True: the thread continues in a handler. */
 static bool deliver_signal(
     struct trapframe *tf, struct uthread *u, int sig, const struct siginfo *info)
 {
@@ -90,7 +91,7 @@ static bool deliver_signal(
 	return true;
 }
 
-/* The result of an interrupted system call, once it is known which handler runs (sig 0: none). */
+/* Settles the result of an interrupted system call when the handler is known (sig 0: none). */
 static void settle_restart(struct trapframe *tf, struct uthread *u, int64_t nr, int sig)
 {
 	const struct sigaction *a = &u->u_proc->p_sighand->sh_action[sig];

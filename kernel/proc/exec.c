@@ -6,11 +6,13 @@
  * for all processes. The new space is made beside the old one and takes its place only when everything is mapped; until then an
  * error leaves the process as it was.
  *
- * Places: position-independent programs at two thirds of the addresses plus a random number of pages, the stack at a random place near the
- * top, mmap's area below the room that the stack may grow into. The seed of these is random_next's.
+ * Places: position-independent programs at two thirds of the addresses plus a random number of
+ * pages, the stack at a random place near the top, mmap's area below the room that the stack may
+ * grow into. random_next gives the random numbers.
  *
- * Locks: none while the new space is made, which no other thread sees. proc_lock when it takes the old one's place, as other
- * threads look at p_as; proc_lock and sched_lock to wake the process's other threads, which then exit.
+ * Locks: none while the new space is made, which no other thread sees. proc_lock when the new space
+ * replaces the old one, as other threads read p_as; proc_lock and sched_lock to wake the process's
+ * other threads, which then exit.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/mem.h"
@@ -46,8 +48,11 @@ struct image {
 	struct ehdr i_eh;
 	struct phdr i_ph[MAXPHDRS];
 	char i_interp[256];
-	uint64_t i_bias, i_end,
-	    i_phdr; /* added to addresses; highest address; where its headers are mapped */
+	/*
+	 * difference between addresses in memory and in the file; highest address; address of the
+	 * mapped headers
+	 */
+	uint64_t i_bias, i_end, i_phdr;
 };
 
 static int read_at(struct inode *i, uint64_t off, void *buf, uint64_t len)
@@ -125,7 +130,10 @@ static enum vm_err map_part(struct as *as, struct image *im, const struct phdr *
 		uint64_t n = VM_PAGESIZE - (fend & VM_PAGEMASK);
 		char *zeroes = kzalloc(VM_PAGESIZE);
 
-		/* to the page's end: loaders take what lies behind their data for fresh memory */
+		/*
+		 * zeroes to the page's end: loaders use the memory behind their data as zeroed
+		 * memory
+		 */
 		e = zeroes == NULL ? VM_NOMEM : as_copyout(as, zeroes, fend, n);
 		kfree(zeroes, VM_PAGESIZE);
 	}
@@ -150,7 +158,7 @@ static int image_map(struct as *as, struct image *im)
 	return im->i_end == 0 ? -ENOEXEC : 0;
 }
 
-/* All of its addresses, to find a place for a position-independent one. */
+/* The range of all addresses of the file, to find a place for a position-independent program. */
 static uint64_t image_span(const struct image *im)
 {
 	uint64_t end = 0;
@@ -235,8 +243,9 @@ static bool is_alone_or_ends(void *arg)
 }
 
 /*
- * Every other thread of the process ends; this one takes the process's number. -EAGAIN: the process ends, or another thread
- * execs: this thread ends when it leaves the kernel.
+ * Ends every other thread of the process; the calling thread takes the process's number. -EAGAIN:
+ * the process ends, or another thread execs; the calling thread then ends when it leaves the
+ * kernel.
  */
 static int end_others(struct proc *p)
 {
@@ -326,7 +335,10 @@ static void take_over(struct proc *p, struct as *as)
 	release_vfork(p);
 }
 
-/* A program's descriptors are its own: *fs is a copy of those shared with another process (CLONE_FILES), or NULL. */
+/*
+ * Unshares the descriptors of a new program: *fs becomes a copy of a table shared with another
+ * process (CLONE_FILES), or NULL.
+ */
 static int own_files(const struct proc *p, struct files **fs)
 {
 	if (p->p_files->fs_refcnt == 1)
@@ -396,7 +408,7 @@ static int exec_image(
 	files_close_on_exec(p->p_files);
 	reset_signals(p, u);
 	keep_args(p, argv);
-	proc_set_inode(&p->p_exe, inode_hold(im->i_inode)); /* what /proc/pid/exe leads to */
+	proc_set_inode(&p->p_exe, inode_hold(im->i_inode)); /* the target of /proc/pid/exe */
 	arch_user_init(arch_cur());
 	tf_user_init(u->u_tf, loader != NULL ? loader->i_eh.e_entry + loader->i_bias : entry, sp);
 	return 0;
@@ -516,7 +528,7 @@ int proc_exec(const char *path, char **argv, char **envp)
 		return -E2BIG;
 	if ((err = exec_path(path, argv, envp, 0)) != 0)
 		return err;
-	/* of a script it is the script's name, not the interpreter's */
+	/* for a script, the script's name, not the interpreter's */
 	for (const char *s = path; *s != '\0'; s++)
 		if (s == path || s[-1] == '/')
 			strlcpy(this_proc()->p_comm, s, sizeof(this_proc()->p_comm));

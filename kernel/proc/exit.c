@@ -2,10 +2,12 @@
 /*
  * The end of threads and processes, and waiting for children.
  *
- * exit_group: p_exiting is set and every other thread is woken; each ends at its next return to user mode or at its next wait
- * that signals end. Threads that wait in the kernel for I/O come out of it first.
+ * exit_group: p_exiting is set and every other thread is woken. Each thread ends at its next return
+ * to user mode, or at its next wait that signals may interrupt. A thread that waits for I/O in the
+ * kernel first completes this wait.
  *
- * Locks: proc_lock guards the tree; p_exiting and what a waiting thread looks at are under sched_lock.
+ * Locks: proc_lock guards the tree; sched_lock guards p_exiting and the fields that a waiting
+ * thread reads.
  */
 #include "kernel/proc/proc.h"
 
@@ -26,7 +28,7 @@ static void leave_space(struct proc *p)
 	p->p_borrowed = false;
 }
 
-/* The process's children become init's. proc_lock held. */
+/* Makes the process's children children of init. proc_lock held. */
 static void orphan_children(struct proc *p)
 {
 	KASSERT(mach_mutex_held(&proc_lock));
@@ -45,7 +47,7 @@ static bool others_are_gone(void)
 	return true;
 }
 
-/* The first process ends, and the system with it: all others end before. */
+/* Called when the first process ends, and the system with it: ends all other processes before. */
 static void end_other_processes(void)
 {
 	for (bool gone = false; !gone;) {
@@ -65,7 +67,10 @@ static void end_other_processes(void)
 	}
 }
 
-/* The parent hears of the process's end. If the parent ignores its children, nothing of the process is left. proc_lock held. */
+/*
+ * Tells the parent of the process's end. If the parent ignores its children, the process is removed
+ * at once. proc_lock held.
+ */
 static void tell_parent(struct proc *p, struct proc *parent)
 {
 	int killed = p->p_status & 0x7f;
@@ -90,7 +95,10 @@ static void proc_end(struct proc *p)
 	p->p_files = NULL;
 	leave_space(p);
 	proc_set_inode(&p->p_exe, NULL);
-	/* The space and its files go first: files without names that the process had open or mapped are freed by that */
+	/*
+	 * the space and its files are released first, which frees files without names that the
+	 * process had open or mapped
+	 */
 	if (p == init_proc)
 		kernel_shutdown(p->p_status >> 8 | (p->p_status & 0x7f));
 	release_vfork(p);
@@ -194,7 +202,7 @@ struct waited {
 
 enum telling { TELLS_NOTHING, TELLS_END, TELLS_STOP, TELLS_CONTINUED };
 
-/* What a wait with these options is told of the child. */
+/* The status of the child for a wait with these options. */
 static enum telling tells_of(const struct proc *c, unsigned options)
 {
 	if (c->p_zombie)
@@ -204,7 +212,10 @@ static enum telling tells_of(const struct proc *c, unsigned options)
 	return c->p_continued && (options & WCONTINUED) ? TELLS_CONTINUED : TELLS_NOTHING;
 }
 
-/* Asked under sched_lock: only looks. The list itself changes under proc_lock; a child does not go while its parent lives. */
+/*
+ * A condition of wait_until, called under sched_lock: only reads. The list itself changes under
+ * proc_lock; a child is not freed while its parent lives.
+ */
 static bool is_ready(void *arg)
 {
 	struct waited *w = arg;
@@ -219,7 +230,10 @@ static bool is_ready(void *arg)
 	return w->ready || !w->any;
 }
 
-/* The status of a child that tells of something; unless the wait shall leave it (WNOWAIT), it is told for the last time. */
+/*
+ * Returns the status of a child with an event; unless the wait keeps the event (WNOWAIT), the event
+ * is consumed.
+ */
 static int tell_status(struct proc *c, enum telling what, unsigned options)
 {
 	bool leave = (options & WNOWAIT) != 0;
@@ -269,7 +283,10 @@ int64_t proc_wait_kernel(int pid, int *st, unsigned options)
 			return -ECHILD;
 		if (options & WNOHANG)
 			return 0;
-		/* proc_lock guards the list, and this looks without it: a stale look only wakes too early or is woken again */
+		/*
+		 * proc_lock guards the list, which is read here without the lock: a stale value
+		 * only causes an early wake-up or another wake-up later
+		 */
 		mach_mutex_enter(&proc_lock);
 		if (is_ready(&w)) {
 			mach_mutex_exit(&proc_lock);

@@ -2,10 +2,11 @@
 /*
  * Creation of processes and threads: the structures, and clone(2).
  *
- * What a child shares with its parent is held by a reference; what it does not is copied. A process is in the tree, and can
- * be found, only when it is whole; its first thread runs after that.
+ * Objects that a child shares with its parent are held by a reference; all others are copied. A
+ * process enters the tree, where it can be found, only when it is complete; its first thread runs
+ * after that.
  *
- * Locks: takes proc_lock to enter the tree. The caller's own process does not end meanwhile.
+ * Locks: takes proc_lock to enter the tree. The caller's process does not end during the call.
  */
 #include "kernel/proc/proc.h"
 
@@ -47,7 +48,7 @@ void uthread_enter(struct proc *p, struct uthread *u)
 }
 
 /*
- * As many threads as the machine has room for: their kernel stacks take an eighth of memory at most, since stacks and page tables
+ * The most threads: their kernel stacks may take an eighth of memory, since stacks and page tables
  * stay in memory and programs need the rest.
  */
 static unsigned threads_most(void)
@@ -119,7 +120,7 @@ static void proc_discard(struct proc *p)
 	kfree(p, sizeof(*p));
 }
 
-/* A new process like this one. */
+/* Makes a new process like the calling process. */
 static int proc_copy(struct proc *me, uint64_t flags, struct proc **childp)
 {
 	struct proc *p = proc_new(me);
@@ -214,7 +215,7 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 	if (flags & CLONE_VFORK) {
 		struct vforked v = { p };
 
-		/* the child's structure stays: other threads that wait for children pass over it */
+		/* the child's structure stays: other threads that wait for children skip it */
 		(void)wait_until(&me->p_wait, child_is_free, &v, 0, false);
 		mach_mutex_enter(&proc_lock);
 		p->p_by_vfork = false;

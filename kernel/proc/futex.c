@@ -8,10 +8,11 @@
  * Waiters are in a hash of lists. A thread queues itself, then reads the word, then sleeps: a thread that changes the word and
  * wakes afterwards finds the waiter, so no wake-up is lost.
  *
- * The words of LOCK_PI locks and of robust lists name the owner; the kernel changes them in one step (exchange_word).
+ * The words of LOCK_PI locks and of robust lists name the owner; the kernel changes these words
+ * atomically (exchange_word).
  *
- * Locks: sched_lock guards the lists and each waiter. Left out: priority inheritance (the waiters of such a lock run no sooner for
- * it), requeue of PI.
+ * Locks: sched_lock guards the lists and each waiter. Left out: priority inheritance (the waiters
+ * of such a lock run no sooner), requeue of PI.
  */
 #include "kernel/proc/proc.h"
 
@@ -37,7 +38,7 @@ static bool same_key(struct futex_key a, struct futex_key b)
 	return a.k_a == b.k_a && a.k_b == b.k_b;
 }
 
-/* The word must be there: it is touched. */
+/* Touches the word, so that it is in memory. */
 static int key_of(uint64_t addr, bool private, struct futex_key *k, uint32_t *now)
 {
 	struct as *as = this_proc()->p_as;
@@ -90,7 +91,10 @@ static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline
 	w->w_next = buckets[bucket_of(w->w_key)];
 	buckets[bucket_of(w->w_key)] = w;
 	spin_unlock(&sched_lock, irq);
-	/* queued: a thread that changes the word and wakes from now on finds this waiter */
+	/*
+	 * the waiter is queued: from now on a thread that changes the word and wakes finds this
+	 * waiter
+	 */
 	if (copy_in(&now, addr, 4) != 0 || now != val)
 		err = -EAGAIN;
 	irq = spin_lock(&sched_lock);
@@ -138,7 +142,7 @@ static int wake_key(struct futex_key k, int n, uint32_t bits, const struct futex
 	return done + moved;
 }
 
-/* Waiters for the word, whether they took it for private or shared. */
+/* Wakes waiters for the word, with a private or a shared key. */
 int futex_wake_addr(uint64_t addr, int n)
 {
 	struct futex_key k, shared;
@@ -154,8 +158,9 @@ int futex_wake_addr(uint64_t addr, int n)
 
 /* ---- words ---- */
 /*
- * The word at the address becomes `to` if it is *expected, in one step that programs on other CPUs see as such; *expected tells
- * what it was. The page is soft-locked meanwhile. 0 or -EFAULT.
+ * Compares the word at the address with *expected and, if equal, sets it to `to`, atomically for
+ * programs on other CPUs; *expected receives the old value. The page is soft-locked during the
+ * step. 0 or -EFAULT.
  */
 static int exchange_word(uint64_t addr, uint32_t *expected, uint32_t to)
 {
@@ -176,7 +181,7 @@ static int exchange_word(uint64_t addr, uint32_t *expected, uint32_t to)
 	return 0;
 }
 
-/* What FUTEX_WAKE_OP makes of the second word. */
+/* The new value of the second word by FUTEX_WAKE_OP. */
 static uint32_t changed_word(uint32_t kind, uint32_t old, uint32_t arg)
 {
 	switch (kind) {
@@ -188,7 +193,7 @@ static uint32_t changed_word(uint32_t kind, uint32_t old, uint32_t arg)
 	}
 }
 
-/* What FUTEX_WAKE_OP asks of the second word as it was. */
+/* The comparison of FUTEX_WAKE_OP on the old value of the second word. */
 static bool word_compares(uint32_t how, int old, int arg)
 {
 	switch (how) {
@@ -223,7 +228,7 @@ static int wake_op(uint64_t addr, bool private, int n, uint64_t addr2, int n2, u
 	    : done;
 }
 
-/* ---- locks whose word names the owner: LOCK_PI and its kin, without inheritance ---- */
+/* ---- locks whose word names the owner: LOCK_PI and the like, without inheritance ---- */
 static bool thread_lives(uint32_t tid)
 {
 	bool found;
@@ -235,8 +240,8 @@ static bool thread_lives(uint32_t tid)
 }
 
 /*
- * One try. 0: the lock is this thread's. -EAGAIN: another thread has it, and the word, *now, says that there are waiters.
- * -EBUSY: the word changed meanwhile.
+ * Tries once to take the lock. 0: this thread has the lock. -EAGAIN: another thread has the lock,
+ * and the word, *now, tells that there are waiters. -EBUSY: the word changed meanwhile.
  */
 static int try_owned(uint64_t addr, bool private, uint32_t *now)
 {
@@ -386,7 +391,10 @@ int64_t futex_call(
 	}
 }
 
-/* A lock of a thread that ends: marked FUTEX_OWNER_DIED, and a waiter is woken. False: the word is not there. */
+/*
+ * Marks a lock of an ending thread FUTEX_OWNER_DIED and wakes a waiter. False: the word is not
+ * accessible.
+ */
 static bool abandon_lock(const struct uthread *u, uint64_t word, bool pending)
 {
 	uint32_t v, seen;

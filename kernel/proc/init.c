@@ -2,11 +2,13 @@
 /*
  * The first process, which the command line names, and the kernel's threads that serve processes.
  *
- * Locks: none: there is one thread yet.
+ * Locks: none, as there is only one thread at this time.
  */
 #include "kernel/proc/proc.h"
 
-/* The first process, made and filled by the calling thread, which acts for it until first_process_begins. */
+/*
+ * Makes the first process; the calling thread fills it and acts for it until first_process_begins.
+ */
 static struct uthread *first_process_new(void)
 {
 	struct trapframe *tf;

@@ -2,13 +2,14 @@
 /*
  * Processes: the tree, and how a process or a thread is found in it. fork.c makes them, exit.c ends them and waits for them.
  *
- * A process is an address space of the vm (p_as), open files, signal actions and threads (struct uthread, each with a kernel thread).
- * fork is as_dup; a thread or a vfork child has a reference to the same space. A thread that ends frees nothing
- * that others use; the last one of a process gives everything back but the structure, which is a zombie until its parent
- * has waited for it.
+ * A process is an address space of the vm (p_as), open files, signal actions and threads (struct
+ * uthread, each with a kernel thread). fork is as_dup; a thread or a vfork child has a reference to
+ * the same space. An ending thread frees only objects that no other thread uses; the last thread of
+ * a process frees everything but the structure, which is a zombie until its parent has waited for
+ * it.
  *
- * Locks: proc_lock (sleeps) guards the tree and the lists of threads; states that interrupts change are under sched_lock.
- * Left out: namespaces, users other than root, cgroups, ptrace.
+ * Locks: proc_lock (sleeps) guards the tree and the lists of threads; sched_lock guards states that
+ * interrupts change. Left out: namespaces, users other than root, cgroups, ptrace.
  */
 #include "kernel/proc/proc.h"
 
@@ -46,7 +47,7 @@ struct uthread *uthread_find(int tid)
 	return NULL;
 }
 
-/* The process does not use its parent's memory any more: exec or exit. */
+/* Called at exec or exit of a vfork child, which no longer uses its parent's memory. */
 void release_vfork(struct proc *p)
 {
 	bool irq = spin_lock(&sched_lock);

@@ -50,7 +50,7 @@ struct siginfo { /* Linux's, 128 bytes */
 	int32_t si_signo, si_errno, si_code, si_pad;
 	union {
 		struct {
-			int32_t pid, uid; /* of SI_TIMER: the timer and what it missed */
+			int32_t pid, uid; /* of SI_TIMER: the timer and its overrun */
 			union {
 				int32_t status; /* SIGCHLD */
 				uint64_t value; /* sigqueue's, a timer's */
@@ -63,8 +63,8 @@ struct siginfo { /* Linux's, 128 bytes */
 _Static_assert(sizeof(struct siginfo) == 128, "Linux's");
 
 /*
- * Signals on their way, with what came with each. One of each number is kept in s_info, more of a real-time signal
- * in s_queue, in order.
+ * Pending signals, each with its data. s_info has one of each number, s_queue further ones of
+ * real-time signals, in order.
  */
 #define SIGRTMIN 32
 struct queued_signal;
@@ -72,7 +72,7 @@ struct sigset_info {
 	_Atomic uint64_t s_pending; /* sched_lock to change */
 	struct {
 		int32_t code;
-		uint64_t value; /* an address; else the sender, or a timer and its overrun */
+		uint64_t value; /* the fault's address; or the sender, or a timer and its overrun */
 		uint64_t more;  /* status or sigval */
 	} s_info[NSIG];
 	struct queued_signal *s_queue; /* sched_lock */
@@ -105,45 +105,50 @@ struct proc {
 	struct proc *p_next;       /* proc_lock: all */
 	struct uthread *p_threads; /* proc_lock */
 	unsigned p_nthreads;       /* proc_lock */
-	struct as *p_as;           /* own, or everybody stopped: a reference */
-	bool p_borrowed;           /* p_as is the parent's until exec or exit (vfork) */
+	/* changed by the process's own thread, or while all threads are stopped: a reference */
+	struct as *p_as;
+	bool p_borrowed; /* p_as is the parent's until exec or exit (vfork) */
 	struct files *p_files;
 	struct sighand *p_sighand;
 	struct inode *p_cwd;  /* proc_lock */
 	struct inode *p_root; /* proc_lock: chroot's */
 	char p_comm[16];      /* own */
 	struct inode *p_exe;  /* proc_lock: the program's file; NULL: none */
-	char *p_args;         /* own: the arguments, as /proc/pid/cmdline shows them */
+	/* changed by the process itself: the arguments, as /proc/pid/cmdline shows them */
+	char *p_args;
 	size_t p_argslen;
 	struct sigset_info p_signals; /* sent to the process */
 	struct waitq
 	    p_wait; /* sched_lock: a child changed; waits for vfork's child, for exec's other threads */
-	bool p_exiting; /* sched_lock: every thread ends */
+	bool p_exiting; /* sched_lock: every thread must end */
 	struct uthread
 	    *p_execer;  /* sched_lock: the thread that execs: every other thread ends; NULL: none */
 	bool p_zombie;  /* proc_lock: only the status of the process is left */
 	bool p_vforked; /* sched_lock: the parent waits until the child execs or exits */
 	_Atomic bool p_stopped; /* sched_lock */
-	bool p_told_stop;       /* proc_lock: wait() has told of the stop */
+	bool p_told_stop;       /* proc_lock: wait() has reported the stop */
 	int p_stop_sig;         /* proc_lock: the signal that stopped the process */
 	_Atomic bool
-	    p_continued; /* SIGCONT made the process go on, and wait() has not told of that */
+	    p_continued; /* SIGCONT continued the process, and wait() has not reported that yet */
 	bool
 	    p_by_vfork; /* proc_lock: the vforking thread of the parent still reads this structure */
 	struct waitq p_cont;
-	int p_status; /* the status, as wait() gives it */
+	int p_status; /* the status, as wait() returns it */
 	int p_exit_signal;
 	unsigned p_umask;
 	struct rlimit p_rlim[RLIM_NLIMITS];
 	struct timer p_itimer;   /* timer.c */
-	struct ptimer *p_timers; /* ptimer_lock: timer_create's, by rising numbers */
+	struct ptimer *p_timers; /* ptimer_lock: timers of timer_create, by rising numbers */
 	uint64_t p_cpu_ns,
-	    p_child_ns; /* proc_lock: of threads that ended; of children waited for */
+	    p_child_ns; /* proc_lock: CPU time of ended threads; of children waited for */
 	vaddr_t p_stack_top, p_arg_start;
 	uint64_t p_started;
 };
 
-/* A thread that waits for a word of memory: futex.c. It is not on the thread's stack, which may be swapped out. */
+/*
+ * A thread that waits for a word of memory: futex.c. The structure is not on the thread's stack,
+ * which may be swapped out.
+ */
 struct futex_key {
 	uint64_t k_a, k_b;
 };
@@ -160,10 +165,14 @@ struct uthread {
 	struct proc *u_proc;
 	struct thread *u_thread;
 	struct uthread *u_next; /* proc_lock: of the process */
-	struct trapframe *u_tf; /* own: the program's registers while the thread is in the kernel */
-	uint64_t u_sigmask;     /* sched_lock to change */
-	uint64_t
-	    u_awaited; /* sched_lock: sigtimedwait asks for these: they are kept even if ignored */
+	/* only its own thread: the program's registers while the thread is in the kernel */
+	struct trapframe *u_tf;
+	uint64_t u_sigmask; /* sched_lock to change */
+	/*
+	 * sched_lock: the signals that sigtimedwait waits for; they are kept pending even if
+	 * ignored
+	 */
+	uint64_t u_awaited;
 	uint64_t
 	    u_saved_mask; /* the thread's own: the mask to restore after a handler (sigsuspend, ppoll) */
 	bool u_restore_mask;
@@ -172,40 +181,51 @@ struct uthread {
 	uint32_t u_altflags;
 	uint64_t u_clear_tid; /* CLONE_CHILD_CLEARTID */
 	uint64_t u_robust;
-	int64_t u_syscall; /* own: number of the system call under way; -1: none */
+	int64_t u_syscall; /* only its own thread: number of the system call under way; -1: none */
 	uint64_t u_copy_fail;
 	struct futex_waiter u_futex; /* sched_lock */
 };
 
-extern struct mach_mutex proc_lock; /* sleeps: the tree of processes */
+extern struct mach_mutex proc_lock; /* sleeps: guards the tree of processes */
 extern struct proc *all_procs;      /* proc_lock */
-extern struct proc *init_proc;      /* const: the first; NULL before it is made */
+extern struct proc *init_proc;      /* const: the first process; NULL before it is made */
 struct proc *this_proc(void);
 struct uthread *this_uthread(void);
 void proc_init(void);
 struct proc *proc_find(int pid); /* proc_lock held; NULL */
-bool uthread_must_end(
-    const struct uthread *); /* the thread's process ends, or another of its threads execs */
+/* does the thread's process end, or does another of its threads exec? */
+bool uthread_must_end(const struct uthread *);
 struct uthread *uthread_find(int tid); /* proc_lock held */
-_Noreturn void proc_exit(int status);  /* the whole process, as wait gives it */
+_Noreturn void proc_exit(int status);  /* ends the whole process; status as wait() returns it */
 _Noreturn void uthread_exit(int code); /* this thread */
-void proc_free(struct proc *);         /* a zombie that was waited for; proc_lock held */
-/* Structures of a new process, of which the caller fills the rest; and of a thread of a process, with its registers. NULL: no memory. */
+void proc_free(struct proc *);         /* frees a zombie that was waited for; proc_lock held */
+/*
+ * Make the structure of a new process, which the caller completes; and of a thread of a process,
+ * with its registers. NULL: no memory.
+ */
 struct proc *proc_new(struct proc *parent);
 struct uthread *uthread_new(struct proc *, struct trapframe **);
-void uthread_enter(struct proc *, struct uthread *); /* into the process's list; takes proc_lock */
+/* adds the thread to the process's list; takes proc_lock */
+void uthread_enter(struct proc *, struct uthread *);
 int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid, uint64_t tls);
 int proc_exec(
     const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
 void release_vfork(struct proc *);
 /*
- * A reference to what is at *place, p_cwd, p_root or p_exe of a process; NULL: nothing. Another thread of the process may put
- * something else there at any moment, and drop what was there. Takes proc_lock.
+ * Returns a reference to the inode at *place, which is p_cwd, p_root or p_exe of a process; NULL:
+ * none. Another thread of the process may replace the inode at any moment, and drop its reference.
+ * Takes proc_lock.
  */
 struct inode *proc_hold_inode(struct inode *const *place);
-/* *place, p_cwd, p_root or p_exe of a process, becomes i (NULL: none), whose reference is taken over. Takes proc_lock; may sleep. */
+/*
+ * *Sets *place, which is p_cwd, p_root or p_exe of a process, to i (NULL: none), whose reference is
+ * taken over. Takes proc_lock; may sleep.
+ */
 void proc_set_inode(struct inode **place, struct inode *i);
-/* Every thread of the process but the caller's is woken, also from a stop: it looks at what ends it. proc_lock and sched_lock held. */
+/*
+ * Wakes every thread of the process but the caller, also from a stop, so that it sees that it must
+ * end. proc_lock and sched_lock held.
+ */
 void proc_wake_others(struct proc *);
 int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
 #define WNOHANG 1u
@@ -215,85 +235,110 @@ int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
 #define WNOWAIT 0x01000000u
 int64_t proc_wait_kernel(
     int pid, int *status, unsigned options); /* the pid, 0 (WNOHANG) or a negative error */
-uint64_t proc_cpu_ns(
-    struct proc *); /* ns of CPU that the process's threads have used; takes proc_lock */
+uint64_t proc_cpu_ns(struct proc *); /* CPU time of the process's threads in ns; takes proc_lock */
 struct files *files_new(void);
 struct files *files_dup(struct files *);
 void files_put(struct files *);
 int fd_install(
     struct files *, struct file *, unsigned from, bool cloexec); /* takes over the reference */
 struct file *fd_get(int fd);                                     /* a reference; NULL */
-/* As fd_get, for a file with these operations. NULL: *err is -EBADF (there is no such descriptor) or other (the file has others). */
+/*
+ * As fd_get, for a file with these operations. NULL: *err is -EBADF (there is no such descriptor)
+ * or `other` (the file has other operations).
+ */
 struct file *fd_get_kind(int fd, const struct file_ops *, int other, int64_t *err);
 int fd_close(struct files *, int fd);
-/* Is the descriptor closed by exec? set: 0 or 1: from now on; -1: only asked. Takes fs_lock. False: there is no such descriptor. */
+/*
+ * Gets or sets whether exec closes the descriptor. set: 0 or 1: the new value; -1: only get. Takes
+ * fs_lock. False: there is no such descriptor.
+ */
 bool fd_cloexec(struct files *, int fd, int set);
 void files_close_on_exec(struct files *);
 
 /* ---- signals: signal.c ---- */
-/* The signal actions of a new process: parent's own (share), or a copy of them; parent NULL: none is set. A reference; NULL: no memory. */
+/*
+ * Returns the signal actions of a new process: the parent's (share) or a copy; parent NULL: default
+ * actions. A reference; NULL: no memory.
+ */
 struct sighand *sighand_of(struct proc *parent, bool share);
 void sighand_put(struct sighand *); /* NULL: nothing */
 void signal_send_thread(struct thread *, int sig, int code, uint64_t value);
 void signal_send_uthread(struct uthread *, int sig, int code, uint64_t value);
 void signal_send_proc(struct proc *, int sig, int code, uint64_t value);
-/* The same with a value: sigqueue's, or SIGCHLD's status. */
+/* The same with a value, as sigqueue has, or with SIGCHLD's status. */
 void signal_queue_proc(struct proc *, int sig, int code, uint64_t value, uint64_t more);
 void signal_queue_uthread(struct uthread *, int sig, int code, uint64_t value, uint64_t more);
-/* The first pending signal of the set is taken: its number, or 0. sched_lock held. */
+/* Takes the first pending signal of the set and returns its number, or 0. sched_lock held. */
 int signal_take(struct uthread *, uint64_t set, struct siginfo *);
 /*
- * If the timer's signal (SI_TIMER) is pending there still, it has that much more overrun, and true is the answer. Takes
- * sched_lock; the owner of the set stays.
+ * If the timer's signal (SI_TIMER) is still pending there, adds n to its overrun and returns true.
+ * Takes sched_lock; the owner of the set must not end.
  */
 bool signal_add_overrun(struct sigset_info *, int sig, uint32_t timer, uint64_t times);
-/* The thread's signal mask is the one at maskp until the call ends; 0: it stays. trap_leave restores it. */
+/*
+ * Sets the thread's signal mask to the mask at maskp until the call ends; 0: the mask stays.
+ * trap_leave restores the former mask.
+ */
 void signal_mask_begin(uint64_t maskp, uint64_t size);
 extern unsigned
     signal_files; /* atomic: open signalfds; threads that wait for a signalfd are in poll_queue */
-void signal_discard(struct sigset_info *); /* all that is pending; their owner ends */
+void signal_discard(struct sigset_info *); /* drops all pending signals of an owner that ends */
 void signal_forget(
     struct proc *, int sig); /* drops the pending signals of a number that is ignored now */
 bool proc_ignores_children(
-    const struct proc *); /* the status of its children is not kept; proc_lock held */
-void signal_interrupt_group(int pgid, int sig);      /* from an interrupt: is sent soon */
-void signal_force(int sig, int code, uint64_t addr); /* this thread's own fault */
-void signal_loop(void *); /* the thread that sends signals that interrupts asked for */
+    const struct proc *); /* is the status of the process's children dropped? proc_lock held */
+/* called in an interrupt: a thread sends the signal soon */
+void signal_interrupt_group(int pgid, int sig);
+/* sends a signal for this thread's own fault */
+void signal_force(int sig, int code, uint64_t addr);
+void signal_loop(void *); /* the body of the thread that sends signals for interrupts */
 struct sigstack {         /* stack_t */
 	uint64_t sp;
 	int32_t flags, pad;
 	uint64_t size;
 };
-/* Where a handler's frame goes, below which address: of the alternate stack, if the action asks for it and sp is not on it; else
- * sp less the red zone. And what the frame tells of the alternate stack: *told. */
+/*
+ * Returns the address below which a handler's frame lies: the end of the alternate stack, if the
+ * action uses it and sp is not on it; else sp less the red zone. *told: the state of the alternate
+ * stack, for the frame.
+ */
 uint64_t signal_stack(
     const struct sigaction *, uint64_t sp, uint64_t red_zone, struct sigstack *told);
-/* What sigaltstack answers, and does, for a thread whose stack pointer is sp. Set: -EPERM (on that stack), -EINVAL, -ENOMEM (too small). */
+/*
+ * Does sigaltstack for a thread with stack pointer sp. With a new stack: -EPERM (the thread is on
+ * the alternate stack), -EINVAL, -ENOMEM (too small).
+ */
 void signal_get_altstack(const struct uthread *, uint64_t sp, struct sigstack *);
 int signal_set_altstack(struct uthread *, uint64_t sp, const struct sigstack *);
-/* The thread goes back to what its signal's frame says. */
+/* Restores the thread's state from its signal frame. */
 void signal_restore(uint64_t mask, const struct sigstack *);
 int arch_signal_frame(struct trapframe *, int sig, const struct siginfo *, const struct sigaction *,
     uint64_t oldmask);
 int64_t arch_sigreturn(struct trapframe *);
 
-/* ---- user memory: sys/copy.c, but for fault_in ---- */
+/* ---- user memory: sys/copy.c, except fault_in ---- */
 #define USER_MIN 0x10000ull
-/* Where the addresses of a program end: the last page is none. */
+/* The end of a program's addresses; the last page is excluded. */
 static inline vaddr_t user_top(void)
 {
 	return mach_caps(arch_machine())->mc_user_max - VM_PAGESIZE;
 }
 int copy_in(void *to, uint64_t from, uint64_t len); /* 0 or -EFAULT */
 int copy_out(uint64_t to, const void *from, uint64_t len);
-/* as_fault, that waits for memory: what was reserved comes. sys/table.c */
+/* as_fault that waits for memory, as reserved memory will become free. sys/table.c */
 enum vm_err fault_in(struct as *, vaddr_t, enum fault_type, enum seg_rw);
 int64_t copy_in_string(
-    char *to, uint64_t from, uint64_t room); /* bytes without the 0; -ENAMETOOLONG */
+    char *to, uint64_t from, uint64_t room); /* bytes without the terminating 0; or -ENAMETOOLONG */
 
-/* Nanoseconds of a struct timespec of the program's, as span_ns gives them. 0, -EFAULT, -EINVAL: it is no span of time. */
+/*
+ * Reads a struct timespec of the program as nanoseconds, like span_ns. 0, -EFAULT, -EINVAL: it is
+ * no span of time.
+ */
 int copy_in_span(uint64_t from, uint64_t *ns);
-/* Kernel memory through which up to `most` bytes are copied, in pieces of *room (less if memory is short); kfree. NULL: none. */
+/*
+ * Allocates kernel memory for copying up to `most` bytes, in pieces of *room (less if memory is
+ * short); to be freed by kfree. NULL: none.
+ */
 char *bounce_alloc(uint64_t most, uint64_t *room);
 
 /* ---- whole processes: swapper.c ---- */
@@ -310,11 +355,13 @@ int futex_wake_addr(uint64_t addr, int n);
 void futex_exit_robust(struct uthread *);
 
 int path_find(uint64_t dirfd, uint64_t path, unsigned flags,
-    struct inode **); /* as fstatat's arguments; sys/path.c */
+    struct inode **); /* the arguments are fstatat's; sys/path.c */
 void shm_init(void);
 void socket_init(void);
 uint64_t wall_ns(void); /* since 1970 */
-/* Nanoseconds of a span of time. More than a century is as good as for ever, and what it is added to does not overflow. */
+/*
+ * Nanoseconds of a span of time, at most a century, so that adding it to a time does not overflow.
+ */
 #define SPAN_MAX 4000000000ull /* seconds */
 static inline uint64_t span_ns(uint64_t seconds, uint64_t ns)
 {

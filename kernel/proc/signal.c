@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Signals: what is pending, how it is sent. deliver.c takes it.
+ * Signals: pending signals and sending. deliver.c delivers them.
  *
- * A signal is pending for a thread or for its process, one of each number; more of a real-time signal wait in a queue.
+ * A signal is pending for a thread or for its process, one of each number; further real-time
+ * signals of a number wait in a queue.
  *
- * Locks: what is pending and blocked under sched_lock, so that a wait sees them; actions are words that are copied
- * whole.
+ * Locks: sched_lock guards pending and blocked signals, so that a wait sees them; actions are
+ * copied whole.
  */
 #include "kernel/proc/signal.h"
 
-/* The first process takes only signals for which it has a handler, and those of its own faults (signal_force). */
+/*
+ * The first process receives only signals for which it has a handler, and signals of its own faults
+ * (signal_force).
+ */
 static bool is_ignored(const struct proc *p, int sig)
 {
 	uint64_t h = p->p_sighand->sh_action[sig].sa_handler;
@@ -54,7 +58,7 @@ static struct queued_signal {
 	uint64_t q_value, q_more;
 } queued[NQUEUED], *free_queued; /* sched_lock */
 unsigned signal_files;
-static unsigned queued_used; /* sched_lock: entries never used are behind it */
+static unsigned queued_used; /* sched_lock: entries from this index on were never used */
 
 static struct queued_signal *queued_alloc(void)
 {
@@ -73,7 +77,10 @@ static void queued_free(struct queued_signal *q)
 	free_queued = q;
 }
 
-/* A real-time signal that is pending already waits in the queue. If that is full, the signal is not counted. */
+/*
+ * A real-time signal that is pending already waits in the queue. If the queue is full, the signal
+ * is lost.
+ */
 static void post_signal(struct sigset_info *s, int sig, int code, uint64_t value, uint64_t more)
 {
 	struct queued_signal *q, **last = &s->s_queue;
@@ -119,7 +126,7 @@ bool signal_add_overrun(struct sigset_info *s, int sig, uint32_t timer, uint64_t
 	return added;
 }
 
-/* The signal is not pending any more, unless the queue has another one of it. */
+/* Removes the pending signal; if the queue has another of the number, the number stays pending. */
 static void unpost_signal(struct sigset_info *s, int sig)
 {
 	struct queued_signal *q, **p = &s->s_queue;
@@ -197,7 +204,10 @@ void signal_forget(struct proc *p, int sig)
 /* ---- sending ---- */
 static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value, uint64_t more);
 
-/* A process that continues: the stop is over, and the parent may wait for that. A stop takes back a continuation. */
+/*
+ * Continues a stopped process; the parent may wait for that. A later stop cancels an unreported
+ * continuation.
+ */
 static void note_continue(struct proc *p, int sig)
 {
 	KASSERT(spin_held(&sched_lock));
@@ -219,7 +229,7 @@ static void note_continue(struct proc *p, int sig)
 	}
 }
 
-/* A blocked signal is kept even if it would be ignored: sigwait may ask for it. */
+/* A blocked signal is kept even if its action is to ignore it, as sigwait may take it. */
 void signal_queue_uthread(struct uthread *u, int sig, int code, uint64_t value, uint64_t more)
 {
 	bool irq = spin_lock(&sched_lock), blocked = (u->u_sigmask & SIGBIT(sig)) != 0;
@@ -246,7 +256,7 @@ void signal_send_thread(struct thread *t, int sig, int code, uint64_t value)
 
 static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value, uint64_t more)
 {
-	bool kept = true; /* every thread blocks it, or waits for it */
+	bool kept = true; /* every thread blocks the signal or waits for it */
 
 	KASSERT(spin_held(&sched_lock));
 	note_continue(p, sig);
@@ -265,7 +275,7 @@ static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value, 
 	}
 }
 
-/* proc_lock held, or the process is the caller's own. */
+/* proc_lock is held, or the process is the caller's own. */
 void signal_queue_proc(struct proc *p, int sig, int code, uint64_t value, uint64_t more)
 {
 	bool irq;
@@ -290,11 +300,12 @@ bool proc_ignores_children(const struct proc *p)
 }
 
 /*
- * A signal to a group of processes, asked for in an interrupt. The list of processes is guarded by proc_lock, which sleeps: so
- * the interrupt notes the signal, and the thread of signal_loop sends the signal.
+ * A signal to a group of processes, requested in an interrupt. proc_lock guards the list of
+ * processes and may sleep, so the interrupt records the signal, and the thread of signal_loop sends
+ * it.
  */
 static _Atomic uint64_t group_wanted; /* SIGBIT */
-static _Atomic int group_pgid;        /* of the signals last noted */
+static _Atomic int group_pgid;        /* the group of the recorded signals */
 static struct waitq send_queue;       /* sched_lock */
 
 void signal_interrupt_group(int pgid, int sig)
@@ -329,7 +340,7 @@ static void send_to_group(void)
 	mach_mutex_exit(&proc_lock);
 }
 
-/* A fault of the thread's own: it cannot be blocked or ignored. */
+/* Sends a signal for the thread's own fault, which can be neither blocked nor ignored. */
 void signal_force(int sig, int code, uint64_t addr)
 {
 	struct uthread *u = this_uthread();
@@ -346,7 +357,10 @@ void signal_force(int sig, int code, uint64_t addr)
 }
 
 /* ---- frames, for the machine ---- */
-/* A stack with SS_AUTODISARM is never in use: it is taken off while a handler runs on it. */
+/*
+ * A stack with SS_AUTODISARM never counts as in use: the thread has no alternate stack while a
+ * handler runs on it.
+ */
 static bool on_altstack(const struct uthread *u, uint64_t sp)
 {
 	return !(u->u_altflags & SS_AUTODISARM) && u->u_altsize > 0 && sp > u->u_altstack &&

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Signals: what the file that sends them and the file that takes them share. */
+/* Signals: declarations shared by the file that sends them and the file that delivers them. */
 #ifndef QUIRE_KERNEL_SIGNAL_H
 #define QUIRE_KERNEL_SIGNAL_H
 
@@ -12,7 +12,7 @@
 	(SIGBIT(SIGABRT) | SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGFPE) |    \
 	    SIGBIT(3) | SIGBIT(5))
 
-/* Pending and not blocked. */
+/* Is a signal pending and not blocked? */
 static inline uint64_t deliverable_signals(const struct uthread *u)
 {
 	return (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & ~u->u_sigmask;

@@ -2,22 +2,25 @@
 /*
  * Swap-out of whole processes, kernel stacks included, as SVR4's sched did.
  *
- * While page-out writes for lack of memory, the swapper looks for processes all of whose threads have slept for maxslp seconds in
- * a wait that a signal can end. It takes away their memory (as_swapout) and the kernel stack of each thread (segkp_swapout).
+ * While page-out writes for lack of memory, the swapper looks for processes all of whose threads
+ * have slept for maxslp seconds in a wait that a signal can end. It swaps out their memory
+ * (as_swapout) and the kernel stack of each thread (segkp_swapout).
  *
  *   t_swap        the thread                              next
- *   IN            its stack is in memory and locked       OUT: the swapper marks it, then gives the stack up
- *   OUT           sleeps; its stack is on disk            COMING: make_runnable, when something wakes it
+ *   IN            its stack is in memory and locked       OUT: the swapper marks the thread, then writes the stack
+ *   OUT           sleeps; its stack is on disk            COMING: make_runnable, when the thread is woken
  *   COMING        waits in swapin_queue                   IN: the swapper has read the stack, and the thread is runnable
  *
- * Only the swapper moves a stack, so out and in cannot overlap. Nothing that another thread or an interrupt touches may lie on the stack of
- * a thread that sleeps interruptibly: thread and wait queue links are in struct thread, a futex's in struct uthread.
- * A stack that the disk does not give back is read again STACK_TRIES times. Then the machine stops: the thread's frames on that
- * stack hold references that no other thread can give back, so its process cannot end. Files are written before.
+ * Only the swapper moves a stack, so out and in cannot overlap. No object that another thread or an
+ * interrupt uses may lie on the stack of a thread that sleeps interruptibly: thread and wait queue
+ * links are in struct thread, a futex's in struct uthread. A stack whose read fails is read again,
+ * up to STACK_TRIES times. Then the machine stops: the thread's frames on that stack hold
+ * references that no other thread can give back, so its process cannot end. Files are written
+ * before that.
  *
- * Locks: sched_lock guards t_swap and the queue; proc_lock the list of processes. A process that is marked cannot run, so it stays on
- * the list, with its threads and its space, until the swapper brings it back. So proc_lock is dropped while the swapper waits for
- * a disk.
+ * Locks: sched_lock guards t_swap and the queue; proc_lock the list of processes. A process that is
+ * marked cannot run, so it stays on the list, with its threads and its space, until the swapper has
+ * read its stacks back. So proc_lock is dropped while the swapper waits for a disk.
  */
 #include "kernel/proc/proc.h"
 
@@ -38,7 +41,7 @@ static bool thread_sleeps_long(const struct thread *t, uint64_t since)
 	    t->t_swap == SWAP_IN && t->t_slept < since;
 }
 
-/* Marks every thread of the process, if all have slept since then. proc_lock held. */
+/* Marks every thread of the process if all have slept since `since`. proc_lock held. */
 static bool mark_threads(struct proc *p, uint64_t since)
 {
 	bool irq = spin_lock(&sched_lock),
@@ -53,7 +56,10 @@ static bool mark_threads(struct proc *p, uint64_t since)
 	return all;
 }
 
-/* The process is marked: none of its threads can run, so none can end before its stack is back. */
+/*
+ * Swaps out a marked process: none of its threads can run, so none can end before its stack is
+ * back.
+ */
 static void swap_out(struct proc *p)
 {
 	KASSERT(!mach_mutex_held(&proc_lock));
@@ -80,7 +86,7 @@ static void swap_out_sleepers(uint64_t maxslp)
 	mach_mutex_exit(&proc_lock);
 }
 
-/* The first thread that wants its stack back, off the queue; NULL: none. */
+/* Takes the first thread that needs its stack off the queue; NULL: none. */
 static struct thread *take_coming(void)
 {
 	bool irq = spin_lock(&sched_lock);
@@ -98,7 +104,7 @@ static void wait_a_moment(void)
 	spin_unlock(&sched_lock, irq);
 }
 
-/* Memory comes at some time. A disk that has not answered by then does not. */
+/* Memory becomes free at some time. A disk that has failed until then will not answer. */
 static void read_stack(struct thread *t)
 {
 	unsigned failed = 0;

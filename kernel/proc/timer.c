@@ -2,12 +2,13 @@
 /*
  * Timers: alarms of processes, timer_create's, timerfd's.
  *
- * Timers that are on are in one list, in the order in which they go off. One thread sleeps until the first is due and calls its
- * tm_fire; a timer that goes off several times meanwhile is told so once, with the count. A thread, not the interrupt: a signal needs
- * proc_lock, which sleeps. The resolution is the tick's.
+ * Running timers are in one list, in the order of expiration. One thread sleeps until the first
+ * timer is due and calls its tm_fire; if a timer has expired several times, tm_fire is called once
+ * with the count. A thread does this, not the interrupt, as a signal needs proc_lock, which sleeps.
+ * The resolution is a tick.
  *
- * timer_create's timers hang at their process (p_timers). Such a timer has one signal pending at most: what it misses until that
- * is taken is the signal's overrun.
+ * The timers of timer_create belong to their process (p_timers). Such a timer has at most one
+ * signal pending; further expirations until the signal is taken are the signal's overrun.
  *
  * Locks, outermost first: ptimer_lock (the lists p_timers), timer_lock (the list), proc_lock; all sleep. next_at is under sched_lock.
  * Left out: clocks of CPU time, which no timer measures; the wall clock is never set, so it is the time since the start and a constant.
@@ -21,7 +22,7 @@
 
 static struct mach_mutex timer_lock, ptimer_lock;
 static struct timer *timers;     /* timer_lock: by tm_at, rising */
-static uint64_t next_at;         /* sched_lock: tm_at of the first; 0: none */
+static uint64_t next_at;         /* sched_lock: tm_at of the first timer; 0: none */
 static struct waitq timer_queue; /* sched_lock: the thread */
 
 static void list_remove(struct timer *t)
@@ -44,7 +45,7 @@ static void list_add(struct timer *t)
 	*p = t;
 }
 
-/* The thread learns when the first timer goes off now. timer_lock held. */
+/* Tells the thread the new time of the first timer. timer_lock held. */
 static void tell_thread(void)
 {
 	uint64_t at = timers != NULL ? timers->tm_at : 0;
@@ -63,7 +64,7 @@ static void look_at(const struct timer *t, struct timer_state *s)
 
 	*s = (struct timer_state){ 0, t->tm_every };
 	if (t->tm_at != 0)
-		s->ts_left = t->tm_at > now ? t->tm_at - now : 1; /* due, and not off */
+		s->ts_left = t->tm_at > now ? t->tm_at - now : 1; /* the timer is due and not off */
 }
 
 void timer_set(struct timer *t, uint64_t at, uint64_t every, struct timer_state *old)
@@ -164,7 +165,7 @@ static int64_t give_timevals(uint64_t to, const struct timer_state *s)
 		s->ts_left / 1000000000, s->ts_left % 1000000000 / 1000 };
 
 	if (s->ts_left != 0 && t[2] == 0 && t[3] == 0)
-		t[3] = 1; /* less than a microsecond is not off */
+		t[3] = 1; /* less than a microsecond left does not count as off */
 	return copy_out(to, t, sizeof(t));
 }
 
@@ -197,15 +198,16 @@ int64_t sys_getitimer(const uint64_t *a)
 	return give_timevals(a[1], &s);
 }
 
-/* ---- what timer_settime and timerfd_settime share ---- */
+/* ---- code shared by timer_settime and timerfd_settime ---- */
 #define TIMER_ABSTIME 1u
 
 static bool is_timer_clock(uint64_t id)
 {
-	return id <= 1 || (id >= 7 && id <= 9); /* REALTIME, MONOTONIC, BOOTTIME, the _ALARMs */
+	/* REALTIME, MONOTONIC, BOOTTIME and the _ALARM clocks */
+	return id <= 1 || (id >= 7 && id <= 9);
 }
 
-/* The program's itimerspec: *at as timer_set takes it, *every. 0 or a negative error. */
+/* Reads the program's itimerspec: *at and *every as timer_set takes them. 0 or a negative error. */
 static int spec_in(uint64_t from, uint64_t clock, bool absolute, uint64_t *at, uint64_t *every)
 {
 	uint64_t t[4], ns, now = arch_time_ns();
@@ -250,7 +252,7 @@ struct ptimer {
 	uint64_t pt_clock, pt_value;  /* const */
 	int pt_id, pt_sig, pt_notify; /* const */
 	int pt_tid;                   /* const: the thread that gets the signal; 0: the process */
-	_Atomic uint64_t pt_overrun;  /* of the signal that was sent last */
+	_Atomic uint64_t pt_overrun;  /* overrun of the signal that was taken last */
 };
 
 static void fire_ptimer(struct timer *t, uint64_t times)
@@ -297,7 +299,7 @@ struct sigevent {
 	int32_t signo, notify, tid;
 };
 
-/* The program's sigevent, with what it says of a thread. */
+/* Reads the program's sigevent, with its thread. */
 static int event_in(uint64_t from, struct sigevent *ev)
 {
 	struct uthread *u;
@@ -334,7 +336,8 @@ int64_t sys_timer_create(const uint64_t *a)
 	if ((pt = kzalloc(sizeof(*pt))) == NULL)
 		return -EAGAIN;
 	mach_mutex_enter(&ptimer_lock);
-	while (*last != NULL && (*last)->pt_id == id) { /* by rising numbers: the first free one */
+	/* the list is in the order of numbers: takes the first free number */
+	while (*last != NULL && (*last)->pt_id == id) {
 		last = &(*last)->pt_next;
 		id++;
 	}
