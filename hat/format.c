@@ -7,8 +7,9 @@
  *
  * Each architecture leaves some bits to software. Two of them say "a translation is loaded" and "it is locked". An entry
  * whose translation grants nothing must not be valid for the hardware; then only the software bits tell it from nothing
- * (and on RISC-V from a pointer, which is a valid entry without rights). i386 has no bit against execution: a third
- * software bit remembers what was asked, the hardware executes whatever it may read.
+ * (and on RISC-V from a pointer, which is a valid entry without rights). i386 has no bit against
+ * execution: a third software bit records the right that was asked for, and the hardware executes
+ * whatever it may read.
  *
  * Left out: protection keys, PSE-36, Svnapot, inverting the frame of an entry
  * without rights (for CPUs that speculate with it).

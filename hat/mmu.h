@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The seam between the HATs of this folder and the machine whose MMU uses what they build. Down:
- * the functions that the machine gives to the HAT. Up: the functions by which the machine asks the
- * HAT.
+ * The seam between the HATs of this folder and the machine whose MMU uses the translations that
+ * they build. Down: the functions that the machine gives to the HAT. Up: the functions by which the
+ * machine asks the HAT.
  *
  * The machine's side is called with the HAT's lock (RANK_HAT) held and must not take core locks.
  */

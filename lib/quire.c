@@ -266,7 +266,8 @@ static int open_store_memory(struct quire *q, const struct pool_config *pc)
 	return 0;
 }
 
-/* Maps the ring of each far place where the store has it: shared with quire-far, as nothing else of the store is. 0 or errno. */
+/* Maps the ring of each far place at its place in the store: it is the only part of the store that
+ * quire-far shares. 0 or errno. */
 static int open_rings(struct quire *q, const struct quire_swap *sw)
 {
 	uint64_t ring_at;

@@ -2,8 +2,9 @@
 /*
  * Sequential window: the classic read-ahead rule of UNIX file systems (McKusick and others, "A Fast File System for UNIX",
  * 1984; with growing windows as in Linux) on page indexes. A fault just past the last page, or past the pages read ahead
- * with it, doubles the window; any other fault closes it. Advice "sequential" opens it fully at once.
- * The window is never larger than the limit that earlier prefetching set (prefetch.h).
+ * with it, doubles the window; any other fault closes it. Advice "sequential" opens the window
+ * fully at once. The window is never larger than the limit that earlier prefetching set
+ * (prefetch.h).
  *
  * Free-behind (McVoy and Kleiman, "Extent-like Performance from a UNIX File System", USENIX 1991):
  * where advice says sequential, pages that the stream has passed may be evicted before all others:

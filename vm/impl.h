@@ -44,8 +44,9 @@ struct swap_area {
 	struct swap_area *sw_next;            /* (S), by priority */
 	struct vnode *sw_vnode;               /* (c) */
 	uint64_t sw_nslots, sw_used, sw_hint; /* (S) */
-	/* (S) the anon id that owns each slot; 0: free. By chunks, made when a slot of theirs is first used: a large area that
-	 * is hardly used costs nothing. Word 0 of a chunk counts its used slots. */
+	/* (S) the anon id that owns each slot; 0: free. The table is made in chunks, each when one
+	 * of its slots is first used: a large area that is hardly used costs nothing. Word 0 of a
+	 * chunk counts its used slots. */
 	uint32_t **sw_chunk;
 	uint32_t
 	    sw_first; /* (c) first global slot number: an anon's an_swap says sw_first + slot + 1 */
@@ -376,7 +377,7 @@ bool buddy_pool_zeroed(
 
 /* vm/frame/page.c; names and their locks: vm/frame/page_name.c; page locks: vm/frame/page_lock.c */
 enum vm_err page_init(struct vm *);
-/* What the _init functions take of mach_boot_alloc; each piece is rounded up to lines. */
+/* Bytes that the _init functions take of mach_boot_alloc; each piece is rounded up to lines. */
 #define VM_BOOT_ROUND(bytes) (((size_t)(bytes) + VM_LINE - 1) & ~(size_t)(VM_LINE - 1))
 size_t page_boot_bytes(const struct vm_config *, const struct mach_caps *);
 size_t kmem_boot_bytes(const struct mach_caps *);
@@ -401,9 +402,9 @@ void page_purge_range(
 bool page_room(struct vm *, pfn_t n);
 pfn_t page_cache_drain(struct vm *,
     pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
-/* vm/frame/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the
- * caller's, plain. Returns the page's new structure, E-locked; NULL: a device uses the old frame
- * (hat_page_tryunload), nothing changed. */
+/* vm/frame/page_move.c: moves the page to another frame. The page is E-locked and unwired; pfn is a
+ * plain frame of the caller's, which gets the old frame instead, plain. Returns the page's new
+ * structure, E-locked; NULL: a device uses the old frame (hat_page_tryunload), nothing changed. */
 struct page *page_replace_frame(struct vm *, struct page *, pfn_t);
 /* page_name_enter takes the lock of a name, page_enter that of a page, whatever its name is by
  * then. */
@@ -529,7 +530,8 @@ void swap_set_owner(struct vm *, uint32_t slot_plus1, anon_id);
 void pageout_setup(struct vm *); /* thresholds; call when vm_nonline changed */
 void pageout_start(struct vm *); /* the scanner thread where the machine has threads and wants it */
 void pageout_stop(struct vm *);
-/* Blocks until memory may be had, or false: nothing reclaimable. Called by page_create/page_kalloc with PG_WAIT. */
+/* True: memory may be available, perhaps after waiting; false: nothing can be reclaimed. Called by
+ * page_create/page_kalloc with PG_WAIT. */
 bool pageout_wait(struct vm *, pfn_t want);
 /* vm/seg/seg.c: hat_memload that retries conflicts, and reclaims frames when page tables need
  * memory. Page locked. VM_NOMEM. */
@@ -577,7 +579,8 @@ enum vm_err as_wire_range(struct as *, vaddr_t, uint64_t len, bool tolerant);
 void as_swapset_free(struct as *);
 /* vm/as/as.c */
 void as_free_later(struct as
-	*); /* as as_free, with an a_lock held: by the next as_free or as_unmap of any thread */
+	*); /* as as_free, but with an a_lock held: the next as_free or as_unmap of any thread frees
+	     * the space */
 /* vm/as/as_map.c */
 void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the same */
 void as_unlock_two(struct as *a, struct as *b);

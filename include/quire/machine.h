@@ -162,8 +162,9 @@ void mach_frame_discard(struct mach *, pfn_t, pfn_t n);
  */
 void mach_frame_retire(struct mach *, pfn_t);
 void mach_frame_renew(struct mach *, pfn_t);
-/* The core wants n more frames on line; returns how many it may use (0..n). The core picks which offline frame
- * numbers they are. mach_frames_release gives back that many after discarding them. Never sleeps. */
+/* The core wants n more frames on line; returns how many it may use (0..n). The core chooses the
+ * numbers of the frames. mach_frames_release gives back that many after discarding them. Never
+ * sleeps. */
 pfn_t mach_frames_grant(struct mach *, pfn_t n);
 void mach_frames_release(struct mach *, pfn_t n);
 

@@ -330,10 +330,11 @@ bool anon_holds_slot(struct vm *vm, anon_id id, uint32_t slot)
 	return anon_lives_in(vm, id, slot);
 }
 
-/* A reference, unless the last one is gone already. */
+/* Takes a reference, unless the last reference is gone already. */
 bool anon_tryhold(struct vm *vm, anon_id id) { return vm_tryhold(&anon_of(vm, id)->an_refcnt); }
 
-/* PG_NODE of the nth after a page with these flags, where pages are spread; else 0. */
+/* If pages are spread over nodes, the PG_NODE flag for the nth page after a page with these flags;
+ * otherwise 0. */
 static unsigned spread_on(const struct vm *vm, unsigned flags, uint32_t n)
 {
 	return flags == 0 ? 0 : PG_NODE((flags / PG_NODE(0) - 1 + n) % vm->vm_caps->mc_nnodes);

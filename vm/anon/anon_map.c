@@ -173,7 +173,8 @@ bool anonmap_grow(struct anon_map *am, uint64_t npages)
 
 /*
  * Room for need entries below the first one; returns by how much all indexes rose, 0: no memory. The caller alone knows
- * the map. A tree gets a new root in whose middle the old one hangs, so it costs one table however large the map is.
+ * the map. A tree gets a new root whose middle entry points to the old root, so it costs one table
+ * however large the map is.
  */
 uint64_t anonmap_grow_below(struct anon_map *am, uint64_t need)
 {
@@ -235,7 +236,8 @@ static uint32_t *entry_locked(const struct anon_map *am, uint64_t idx)
 	return n != NULL ? (uint32_t *)n + (idx & (LEAF_N - 1)) : NULL;
 }
 
-/* Makes one missing table on the way to idx from *spare. True: the way is complete. am_lock held. */
+/* Makes one missing table on the way to idx from *spare. True: all tables on the way exist. am_lock
+ * held. */
 static bool build_locked(struct anon_map *am, uint64_t idx, void **spare)
 {
 	void **at = &am->am_root;

@@ -2,9 +2,10 @@
 /*
  * Swap areas and reservation.
  *
- * An area is a vnode and a table of slots' owners. Slots have global numbers (an anon keeps one word), given to areas in runs as
- * they are added; the numbers of a removed area are given again when no area has higher ones. A slot has exactly one owner, kept in
- * sw_chunk: a read brings in the neighbours that it finds there, and the removal of an area finds the anons to move.
+ * An area is a vnode and a table of slots' owners. Slots have global numbers (an anon keeps one
+ * word). Each area gets a run of numbers when it is added; the numbers of a removed area are reused
+ * if no area has higher numbers. A slot has exactly one owner, kept in sw_chunk: a read brings in
+ * the neighbours that it finds there, and the removal of an area finds the anons to move.
  *
  * States of a slot (the word in sw_chunk):
  *
@@ -14,8 +15,9 @@
  *
  * Page-out takes slots in contiguous clusters, next fit, from the area of highest priority. The area just used moves to the tail of
  * its priority class, so allocation cycles through the class. Within an area the search cycles through its first part only, a few
- * times larger than what is in use. Clusters are found there just as well, and slots that stay in use do not end up far apart, where
- * each would keep a page of the table, and of what the store keeps by slot, for itself.
+ * times larger than what is in use. It is large enough to find clusters, and slots that stay in use
+ * do not spread over the whole area, where each of them would keep alone a page of the table, and
+ * of the store's tables.
  *
  * Reservation: every page of private writable memory is promised a place, a frame or a slot, when it is mapped, so no
  * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames, or what the
@@ -174,7 +176,7 @@ enum vm_err swap_add(struct vm *vm, struct vnode *vp, uint64_t nslots, int prio)
 	return VM_OK;
 }
 
-/* The area is empty, or the system goes away: take it off and free it. */
+/* Takes an area off the list and frees it: it is empty, or the system ends. */
 void swap_drop(struct vm *vm, struct swap_area *sw)
 {
 	mach_mutex_enter(&vm->vm_swaplock);
@@ -193,7 +195,8 @@ void swap_drop(struct vm *vm, struct swap_area *sw)
 }
 
 /* ---- slots ---- */
-/* Exactly one frame, of the reserve if need be: a slab would want several in a row, which page-out cannot wait for. */
+/* Allocates exactly one frame, from the reserve if need be: a slab would need several contiguous
+ * frames, for which page-out cannot wait. */
 static uint32_t *chunk_alloc(struct vm *vm)
 {
 	struct page *pp = page_kalloc(vm, 0, PG_RESERVE | PG_ZERO);

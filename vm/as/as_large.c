@@ -3,11 +3,12 @@
  * Large translations: as_promote for memory that is mapped by small pages; as_setpagesize for
  * memory that will be used.
  *
- * For each block of the range that a large page could translate, and whose small pages are all loaded with equal rights:
- * if their frames do not follow each other, a run of frames is got (by moving other pages away if need be) and the pages
- * are moved into it; then the HAT puts one translation in the place of the many. Works for any segment: only pages and
- * translations are concerned. What cannot be had now (a page is locked, wired, missing; no run) leaves the block as it
- * is. Splitting needs no call: the HAT does it when part of a block changes.
+ * For each block of the range that a large page could translate, and whose small pages are all
+ * loaded with equal rights: if their frames are not contiguous, a run of frames is allocated (other
+ * pages are moved away if need be) and the pages are moved into it; then the HAT replaces the many
+ * translations by one. Works for any segment: only pages and translations are concerned. If this is
+ * impossible now (a page is locked, wired, missing; no run), the block stays as it is. Splitting
+ * needs no call: the HAT does it when part of a block changes.
  *
  * Page sizes wanted. A segment remembers the size wanted (S_SIZE); a space remembers one for its
  * heap and one for its stack. The first write to a block of that size fills all of it and promotes

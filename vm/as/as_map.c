@@ -2,9 +2,10 @@
 /*
  * Address spaces: placing, moving, remapping, sealing.
  *
- * Everything here happens under a_lock as writer from the choice of the place to the end, so nobody maps between. What can
- * fail is done first (splits, reservations, the new segment), then what cannot: a request that is refused leaves the space
- * as it was, except where as.h says otherwise.
+ * Everything here happens under a_lock as writer from the choice of the place to the end, so no
+ * other thread maps in between. What can fail is done first (splits, reservations, the new
+ * segment), then what cannot: a request that is refused leaves the space as it was, except where
+ * as.h says otherwise.
  *
  * Moving drops translations and changes the range of a segment; contents stay in the driver's maps, so a move costs what the
  * segment has in tables, not in bytes. Memory locks move along within a space (vm/as/as_lock.c);
@@ -26,7 +27,8 @@ static uint64_t mapped_bytes(struct as *as, vaddr_t addr, uint64_t len)
 	return n;
 }
 
-/* The caller has split at the borders. The new segment is complete before the old ones go. */
+/* The caller has split at the borders. The new segment is complete before the old ones are
+ * removed. */
 static enum vm_err replace_range(
     struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {

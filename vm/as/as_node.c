@@ -10,9 +10,9 @@
  * once, wherever the CPUs are.
  *
  * Locks: a_lock as writer for as_place, as reader for the rest; a page is moved as in vm/as/as_large.c. After Solaris'
- * MADV_ACCESS_LWP and MADV_ACCESS_MANY. SPREAD holds for what is read back from swap, too, by a fault, ahead of it or by
- * advice. Left out: sampling by itself (Linux' balancing); the place of a file's pages, which belong to no space: they lie beside
- * the CPU that read them first.
+ * MADV_ACCESS_LWP and MADV_ACCESS_MANY. With SPREAD, pages that are read back from swap are spread,
+ * too, by a fault, ahead of it or by advice. Left out: sampling by itself (Linux' balancing); the
+ * place of a file's pages, which belong to no space: they lie beside the CPU that read them first.
  */
 #include "vm/impl.h"
 

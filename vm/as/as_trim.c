@@ -101,7 +101,7 @@ uint64_t as_trim(struct as *as, uint64_t npages)
 	return done;
 }
 
-/* The space after prev (NULL: the first), held; prev is given up. */
+/* The space after prev (NULL: the first), held; prev is released. */
 static struct as *next_space(struct vm *vm, struct as *prev)
 {
 	struct as *as;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Writable or executable (W^X, as OpenBSD's and Linux' MDWE): from as_secure on nothing may be both, and what was writable
- * once may never become executable, so that data cannot be run; nor may a message of pages be both. A segment remembers
- * that it was writable (S_WASWRITE) through splits, forks and moves; segments that differ in it do not merge.
+ * Writable or executable (W^X, as OpenBSD's and Linux' MDWE): after as_secure no memory may be
+ * both, and memory that was once writable may never become executable, so that data cannot be
+ * executed. A message of pages may not be both, either. A segment remembers that it was writable
+ * (S_WASWRITE) through splits, forks and moves; segments that differ in it do not merge.
  *
  * Locks: a_lock as writer.
  */

@@ -11,8 +11,8 @@
  * Reservation of shared anonymous memory belongs to the memory, not to a space, and counts for no group.
  *
  * Locks: a space's limits and group change under a_lock W; counters are atomic: two racing charges may both fail at the
- * edge, none succeeds beyond it. vm_mutex guards the walk over spaces. A group is there while a space is in it, and as long
- * as somebody holds it.
+ * edge, none succeeds beyond it. vm_mutex guards the walk over spaces. A group exists while a space
+ * is in it, and as long as a thread holds it.
  */
 #include "vm/as/as_priv.h"
 

@@ -13,8 +13,8 @@
  * subtrees in vain; it stays O(log n) where holes are not all of nearly the wanted size.
  *
  * Each range has a kind, a byte of the owner's. Ranges of different kinds are never merged, so range_touching answers with the
- * neighbours of the same kind only, from the leaf: the others are not read. The path to the
- * place of a new range is kept meanwhile (range_place, range_insert_at), so the index is gone through once.
+ * neighbours of the same kind only, from the leaf: the others are not read. The path to the place
+ * of a new range is kept meanwhile (range_place, range_insert_at), so the index is searched once.
  *
  * Inserting never fails: the creator of a range first promises room for it (range_reserve), where failing is still possible.
  * As each node but the root has R_MIN entries or more, n ranges take at most 1 + n / (R_MIN - 1)
@@ -253,7 +253,8 @@ static void will_read(const struct rnode *n)
 		__builtin_prefetch((const char *)n + line);
 }
 
-/* To the first range that ends above va, or to the place behind the last one. The index is not empty. */
+/* Walks to the first range that ends above va, or to the place behind the last one. The index is
+ * not empty. */
 static void descend_to(const struct range_index *ix, vaddr_t va, struct range_path *p)
 {
 	struct rnode *n = ix->ri_root;

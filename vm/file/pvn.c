@@ -98,7 +98,8 @@ void pvn_filled_ahead(struct vm *vm, struct page **pps, uint32_t n, uint32_t ok)
 	}
 }
 
-/* Empty pages for what follows off in the object, as far as none is in memory. Returns how many in pps. */
+/* Creates empty pages for the offsets that follow off in the object, up to the first that is in
+ * memory. Returns how many in pps. */
 static uint32_t gather_ahead(
     struct vm *vm, struct vnode *vp, voff_t off, uint64_t size, uint32_t most, struct page **pps)
 {
@@ -110,7 +111,8 @@ static uint32_t gather_ahead(
 	return n;
 }
 
-/* Empty pages for what lies before off, as far as none is in memory: pps[-1], pps[-2] ... Returns how many. */
+/* Creates empty pages for the offsets before off, down to the first that is in memory: pps[-1],
+ * pps[-2] ... Returns how many. */
 static uint32_t gather_before(
     struct vm *vm, struct vnode *vp, voff_t off, uint32_t most, struct page **pps)
 {
@@ -291,8 +293,9 @@ static enum vm_err write_run(
 #define NEAR 64u
 
 /*
- * The first offset in [at, end) that has a page, or end. Looks nearby by name, then along the vnode's list, so that
- * neither a large file with few pages nor a full cache costs more than it has.
+ * The first offset in [at, end) that has a page, or end. Looks nearby by name, then along the
+ * vnode's list, so that the cost is bounded both for a large file with few pages and for a full
+ * cache.
  */
 static voff_t next_page(struct vm *vm, struct vnode *vp, voff_t at, voff_t end)
 {
@@ -324,7 +327,8 @@ enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t l
 		struct page *pp;
 		bool dirty;
 
-		/* The run goes out before a page is waited for: no page lock is held while waiting for another. */
+		/* The run is written before a page is waited for: no page lock is held while
+		 * waiting for another. */
 		if (n == VM_IO_PAGES || (n > 0 && at != last + VM_PAGESIZE)) {
 			if ((r = write_run(vm, vp, run, n, flags)) != VM_OK)
 				e = r;
@@ -353,7 +357,8 @@ enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t l
 	return e;
 }
 
-/* A locked page past the end cannot go before it is unlocked: it is unmapped, and empty in case the object grows again. */
+/* A locked page past the end cannot be destroyed before it is unlocked: it is unmapped and zeroed,
+ * in case the object grows again. */
 static void empty_wired(struct vm *vm, struct vnode *vp, voff_t from)
 {
 	voff_t at = from;

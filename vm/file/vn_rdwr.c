@@ -47,7 +47,7 @@ static unsigned read_window(struct vm *vm, struct vnode *vp, voff_t off, uint64_
 	return (unsigned)n;
 }
 
-/* The page, filled, or new for a write that covers all of it. Locked. */
+/* Returns the page at off: filled, or new for a write that covers all of it. Locked. */
 static enum vm_err get_page(const struct rw *r, bool whole, uint64_t left, struct page **ppp)
 {
 	enum page_se se = r->r_write || !r->r_vm->vm_caps->mc_direct_map ? SE_EXCL : SE_SHARED;

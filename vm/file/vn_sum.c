@@ -4,7 +4,7 @@
  * one. It is for swap: a write that the disk claimed to have made but tore or lost, a sector that rotted, a read from the
  * wrong place, all give VM_IO for that page alone instead of wrong bytes to a program.
  *
- * What a torn write that the disk owns up to leaves behind needs no sums: the core keeps the pages that were not written
+ * A torn write that the disk reports needs no sum: the core keeps the pages that were not written
  * dirty in memory, gives their slots back and never reads them.
  *
  * The sums are kept in memory, 8 bytes a page, taken at creation: writing never needs memory. They die with the system,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Vnodes' life. A vnode is the implementor's; the core counts references and, when the last one goes, makes sure that no
- * page bears its name any more before it says so. Named pages hold no reference: they are a cache.
+ * Vnodes' life. A vnode is the implementor's; the core counts references and, when the last one
+ * goes, makes sure that no page bears its name any more before it calls vo_inactive. Named pages
+ * hold no reference: they are a cache.
  *
  * Locks: v_refcnt is atomic; the page list is under vm_listlock. vnode_rele may sleep on I/O and page locks.
  */

@@ -180,8 +180,9 @@ static bool buddy_may_online(const struct page *pp)
 }
 
 /*
- * Frames are numbered up to what the machine may ever have, which may be far more than it gives. Their structures are made
- * when their numbers come up, so that a large limit costs nothing at the start. vm_freelock held.
+ * Frames are numbered up to what the machine may ever have, which may be far more than it gives.
+ * Their structures are initialised when their numbers are first used, so that a large limit costs
+ * nothing at the start. vm_freelock held.
  */
 static void buddy_know_locked(struct vm *vm, pfn_t upto)
 {

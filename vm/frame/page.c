@@ -30,7 +30,8 @@
  *
  * Invariants: a page of the cache list is unlocked, unmapped, unwired and clean; the policy sees a page only while P_QUEUED.
  *
- * The cache list is one of as many parts as there are locks, each in order; frames are taken from one after the other.
+ * The cache list has as many parts as there are locks, each in order; frames are taken from the
+ * parts in turn.
  *
  * The order of taking a frame: the buddy above the reserve; more frames from the machine when few are free; the cache
  * list from its head; then, with PG_WAIT, whatever page-out can free.
@@ -166,7 +167,8 @@ enum page_peek page_peek(struct vm *vm, struct vnode *vp, voff_t off)
 
 /* ---- frames ---- */
 
-/* A frame of the cache list, from its parts in turn; wait: else the caller may hold any lock, and busy parts are passed over. */
+/* Takes a frame of the cache list, from its parts in turn. Without wait the caller may hold any
+ * lock, and busy parts are passed over. */
 static pfn_t page_cache_take(struct vm *vm, bool wait)
 {
 	uint32_t hand = __atomic_load_n((uint32_t *)(void *)&vm->vm_cachehand, __ATOMIC_RELAXED);
@@ -387,7 +389,7 @@ void page_free(struct vm *vm, struct page *pp, bool dontneed)
 	pl = page_enter(vm, pp);
 	page_assert_freeable(pp);
 	page_pol_remove_locked(vm, pp, true);
-	/* A page that was never filled has nothing worth a name either. */
+	/* A page that was never filled is not worth keeping, either. */
 	if ((page_nrm(pp) & P_MOD) || (pp->p_flags & P_IOLOCK)) {
 		page_clear_locked(vm, pp);
 		page_exit(pl);
@@ -512,7 +514,8 @@ static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
 			pfn = page_kalloc_cached(vm, order, flags);
 		if (pfn != PFN_INVALID)
 			return pfn;
-		/* Fragmented or short: fresh frames come in runs. */
+		/* Memory is fragmented or short: frames that the machine grants now are
+		 * contiguous. */
 		if (buddy_online(vm, (pfn_t)1 << order) > 0)
 			continue;
 		if (!(flags & PG_WAIT) || !page_kwait(vm, order, flags, tries++))
@@ -555,7 +558,8 @@ void page_kfree(struct vm *vm, struct page *pp, unsigned order)
 
 /* ---- purge ---- */
 
-/* Destroys one page, locked E and I/O-locked by us. What is wired in a truncated object is wired no more. */
+/* Destroys one page, locked E and I/O-locked by us. Wired pages of a truncated object are
+ * unwired. */
 static void page_purge_one(struct vm *vm, struct page *pp)
 {
 	struct page_lock *pl;

@@ -13,10 +13,11 @@
  * Invariants: P_EWANTED is cleared when a page is locked exclusively, renamed or freed, so that it never outlives its
  * setter (a setter that still waits sets it again). P_QUEUED if and only if the page is named, in use, filled and unwired.
  *
- * The policy is told of new pages by batches: up to VM_PENDING wait with the CPU that made them, in order (vc_pend,
- * vc_pendlock, RANK_PAGE + 1; p_pend says so in the page), until there are more, something else happens to one of them, or
- * page-out asks for pages. They are P_QUEUED already. Policies that remember past misses are told
- * at once, because they hear of misses in between.
+ * The policy is told of new pages by batches: up to VM_PENDING wait, in order, with the CPU that
+ * made them (vc_pend, vc_pendlock, RANK_PAGE + 1; p_pend says so in the page). The policy is told
+ * when the batch is full, when another event concerns one of them, or when page-out asks for pages.
+ * They are P_QUEUED already. Policies that remember past misses are told at once, because they hear
+ * of misses in between.
  *
  * Left out: hand-off and fairness among waiters of the same kind; recursive locking.
  */

@@ -9,7 +9,8 @@
  *
  * Collecting. To get chosen frames, each is made the collector's own: taken out of the buddy's blocks if free, stripped
  * of its name if on the cache list, emptied by relocation if in use. While a collection goes on, frames got so far are
- * P_FREE with p_order BUDDY_TAKEN, in no list. A frame that cannot be had gives all of them back.
+ * P_FREE with p_order BUDDY_TAKEN, in no list. If one frame cannot be had, all frames are given
+ * back.
  *
  * A run is looked for upwards, first one that costs nothing, then one that costs moving pages.
  * (Linux calls this compaction; Solaris relocates pages for large pages and memory capture.)

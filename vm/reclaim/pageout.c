@@ -6,9 +6,10 @@
  * vm_reclaimlock; the others wait for it and usually find frames then. Doing it in the faulting thread costs no context
  * switch; page-out in batches keeps writes clustered.
  *
- * It never needs memory: pages to be written are kept in vm_batch; swap slots are bits; the store may fail, then the page
- * stays dirty and is looked at again a round later. A round without progress ends (pol_next returns NULL), so a full
- * store gives VM_NOMEM to the thread that asked, not a loop.
+ * It never waits for memory: pages to be written are kept in vm_batch; a table of swap slots takes
+ * a frame of the reserve; the store may fail, then the page stays dirty and is looked at again a
+ * round later. A round without progress ends (pol_next returns NULL), so a full store gives
+ * VM_NOMEM to the thread that asked, not a loop.
  *
  * Locks: vm_reclaimlock lies between RANK_SLOT and RANK_ANON, so a fault may reclaim with its slot busy. Pages are only
  * ever tried, never waited for.
@@ -19,7 +20,8 @@
 #include "vm/impl.h"
 
 #define BATCH                                                                                      \
-	32u /* pages of one reclaim: enough for one clustered write, few enough to keep residents */
+	32u /* pages of one reclaim: enough for one clustered write, few enough to keep the pages in
+	     * use */
 
 #define BUSY_NS 5000000u /* a page is in hand for the time of an I/O, at most */
 #define BUSY_TRIES 100u
@@ -86,7 +88,7 @@ static void sort_batch(struct page **b, uint32_t n)
 	}
 }
 
-/* How many from the start of b belong in one write. */
+/* How many pages from the start of b belong in one write. */
 static uint32_t run_length(struct page **b, uint32_t n)
 {
 	uint32_t k = 1;
@@ -364,8 +366,8 @@ static void wait_for(struct vm *vm, struct page *pp)
 
 /*
  * The last resort: translations are a cache, and where they take kernel memory all of that can be freed: page tables and mapping
- * lists. A space that runs gets its own back by faults. vm_mutex keeps the spaces alive; it is only tried, as the caller may hold
- * any lock.
+ * lists. A space that runs loads its translations again by faults. vm_mutex keeps the spaces alive;
+ * it is only tried, as the caller may hold any lock.
  */
 static bool steal_tables(struct vm *vm)
 {

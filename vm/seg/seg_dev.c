@@ -9,8 +9,8 @@
  * How accesses are cached is the mapping's attribute, and all mappings of a frame must have the same: the segments of a
  * system are in a list, which a new one is compared with.
  *
- * Locks: a_lock: the data changes with the segment only; vm_devlock: the list and what of it is compared. After SVR4's
- * segdev; left out: callbacks for each access (devmap).
+ * Locks: a_lock: the data changes with the segment only; vm_devlock: the list and the fields of it
+ * that are compared. After SVR4's segdev; left out: callbacks for each access (devmap).
  */
 #include "vm/impl.h"
 

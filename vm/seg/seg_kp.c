@@ -11,10 +11,10 @@
  * Solaris keeps one segment with its own anon map and page lists; here segvn does all that already, and the kernel's space
  * finds a segment in O(log n). Neighbours without redzone merge, which is harmless: release splits them again.
  *
- * Released pieces of the size that was released last are kept for the next thread, KP_CACHE at most, mapped, locked, with
- * their contents; the oldest goes when there are more.
+ * Released pieces of the size that was released last are kept for the next thread, mapped, locked,
+ * with their contents.
  *
- * Locks: kp_lock (RANK_VM + 5) guards the cache and is not held across calls into the space.
+ * At most KP_CACHE pieces are kept; the oldest is freed when there are more.
  */
 #include "vm/impl.h"
 
@@ -118,7 +118,7 @@ enum vm_err segkp_get(struct segkp *kp, uint64_t len, unsigned flags, vaddr_t *v
 	return (*vap = from_cache(kp, len, flags)) != 0 ? VM_OK : map_piece(kp, len, flags, vap);
 }
 
-/* Empties the cache of pieces that are not of that kind. */
+/* Frees the kept pieces that are not of that kind. */
 static void drain_cache(struct segkp *kp, uint64_t len, unsigned flags)
 {
 	vaddr_t old[KP_CACHE];

@@ -347,7 +347,7 @@ static enum vm_err segpager_split(struct seg *seg, struct seg *nseg, vaddr_t add
 	return make_alike(seg, nseg, addr - seg_base(seg));
 }
 
-/* Does the pager have so much from there on? */
+/* Does the pager cover the range? */
 static bool pager_has(const struct pager *p, voff_t off, uint64_t len)
 {
 	uint64_t size = vm_page_round(p->pg_size);

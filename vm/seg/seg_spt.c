@@ -4,9 +4,10 @@
  *
  * The memory belongs to a space of its own that no program runs in: one segment of shared anonymous memory, whose
  * translations are the only ones there are. A mapping of it in another space is a segment without pages: its HAT points at
- * the tables of the memory's space (hat_share). A fault in any of them is served in the memory's space and helps all; what
- * page-out takes there is gone for all, flushed from the TLB under each of their addresses. So a hundred spaces that share a
- * gigabyte cost one set of tables and a hundred pointers, and a page's mapping list has one entry.
+ * the tables of the memory's space (hat_share). A fault in any of them is served in the memory's
+ * space, and so for all of them; a page that page-out takes there is gone from all, flushed from
+ * the TLB under each of their addresses. So a hundred spaces that share a gigabyte cost one set of
+ * tables and a hundred pointers, and a page's mapping list has one entry.
  *
  * The price is what must be alike: one protection for all, mapped as a whole, at addresses that are multiples of what a table
  * maps. as_usage and vm_check see the translations in the memory's space only.

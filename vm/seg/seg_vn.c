@@ -105,7 +105,8 @@ void segvn_uncharge(struct seg *seg, uint64_t npages)
 
 uint64_t segvn_reserved(const struct seg *seg) { return svd_of(seg)->svd_swresv; }
 
-/* One more anon in the segment. VM_NOSWAP: nothing can be promised; VM_NOMEM: a limit of the space or the group. */
+/* Charges one more anon to the segment. VM_NOSWAP: nothing can be promised; VM_NOMEM: a limit of
+ * the space or the group. */
 static enum vm_err charge_one(struct fault *f)
 {
 	enum vm_err e =
@@ -480,8 +481,9 @@ static uint64_t zero_pages(struct fault *f, uint64_t idx, uint64_t n)
 }
 
 /*
- * How many pages to make beside the touched one: the window doubles along the way that the touches have come. Where larger pages
- * are wanted it does not: the next block would have so many pages that it is no longer new (as_large.c) and stays small.
+ * How many pages to make beside the touched one: the window doubles as the touches go on in one
+ * direction. Where larger pages are wanted it does not: the next block would have so many pages
+ * that it is no longer new (as_large.c) and stays small.
  */
 static uint64_t zero_window(const struct fault *f, bool upwards)
 {
@@ -496,7 +498,8 @@ static uint64_t zero_window(const struct fault *f, bool upwards)
 	return n;
 }
 
-/* After a first touch at f_va: pages beside it, if the last first touch was there on the other side. */
+/* After a first touch at f_va: makes pages beside it, if the last first touch was its neighbour on
+ * the other side. */
 static void zero_beside(struct fault *f)
 {
 	struct segvn_data *svd = f->f_svd;

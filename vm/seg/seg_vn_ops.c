@@ -5,7 +5,7 @@
  * Merging joins segments that continue each other in everything. Where their maps differ, the first one's map grows if it
  * ends with the segment; where only one has a map, that one grows upwards or downwards (anonmap_grow_below), which costs the
  * same however full it is; where both have one, the fewer anons move to the others, so that each is moved at most log n
- * times. A map that other segments use, too, is only appended to, and few anons are moved then.
+ * times. A map that other segments use, too, is only appended to, and only if few anons are moved.
  *
  * Reservation of shared anonymous memory belongs to the map (anonmap_reserve), of private memory to the segment.
  *
@@ -194,7 +194,8 @@ static bool segs_alike(struct seg *a, struct seg *b)
 	    x->svd_foreign == y->svd_foreign;
 }
 
-/* May entries be added right behind a's? Behind the end of a map, or where no other segment uses it, there are none. */
+/* May entries be added right behind a's? There are none behind the end of a map, or where no other
+ * segment uses it. */
 static bool grow_above(struct seg *a, uint64_t more)
 {
 	struct segvn_data *x = svd_of(a);
@@ -262,7 +263,7 @@ static bool merge_new(struct seg *a, struct seg *b, uint64_t na, uint64_t nb)
 	return true;
 }
 
-/* Anons to move for a merge; as many as the whole map has where it is the segment's alone. */
+/* How many anons a merge must move; if the map is the segment's alone, all that the map has. */
 static uint64_t to_move(struct seg *s, uint64_t n)
 {
 	struct segvn_data *svd = svd_of(s);

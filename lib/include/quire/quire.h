@@ -9,16 +9,17 @@
  *	if (quire_open(&c, &q) != 0) ...
  *	char *p = quire_map(q, NULL, 256 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
  *
- * Then p is ordinary memory: any thread reads and writes it. Needs Linux 5.7 or later on x86-64, and from 5.11 on no privilege. Before 6.8
- * pages are copied where they move otherwise, which is slower.
+ * Then p is ordinary memory: any thread reads and writes it. Needs Linux 5.7 or later on x86-64, and from 5.11 on no privilege.
+ * Before 6.8 the kernel cannot move pages: they are copied, which is slower.
  *
  * How faults are served: by the thread that faults, in a SIGBUS handler installed by the first quire_open.
  * A thread that touches mapped memory must not block SIGBUS. A handler that the program had
  * installed before is called for every SIGBUS that is not libquire's; one installed later replaces
  * libquire's, so install the program's first.
  *
- * What a bad access gets, as from mmap: SIGSEGV with SEGV_MAPERR (nothing mapped) or SEGV_ACCERR (protection); SIGBUS if
- * the store or file failed or the access is past the end of the file.
+ * A bad access gets the signals that it gets with mmap: SIGSEGV with SEGV_MAPERR (nothing mapped)
+ * or SEGV_ACCERR (protection); SIGBUS if the store or file failed or the access is past the end of
+ * the file.
  *
  * System calls do not fault pages in: a call whose buffer is mapped memory that is not resident
  * fails with EFAULT or transfers less. Pin the buffer around the call with quire_pin and
@@ -163,9 +164,10 @@ int quire_unmap(struct quire *, void *addr, size_t len);
  */
 int quire_protect(struct quire *, void *addr, size_t len, int prot);
 /*
- * advice: MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE. EINVAL:
- * another, or populating met a page that forbids it; ENOMEM: a gap (the rest is done, but populating stops there), or no memory; EBUSY:
- * MADV_DONTNEED or MADV_FREE of locked or pinned pages; EFAULT: populating went past the end of a file; EIO.
+ * advice: MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE.
+ * EINVAL: another advice, or populating met a page that forbids it; ENOMEM: a gap (the rest of the
+ * range is advised, but populating stops there), or no memory; EBUSY: MADV_DONTNEED or MADV_FREE of
+ * locked or pinned pages; EFAULT: populating went past the end of a file; EIO.
  */
 int quire_advise(struct quire *, void *addr, size_t len, int advice);
 /*
@@ -175,16 +177,16 @@ int quire_advise(struct quire *, void *addr, size_t len, int advice);
 int quire_sync(struct quire *, void *addr, size_t len, int flags);
 /*
  * Makes pages resident and keeps them so, until unlock or unmap; calls do not nest. ENOMEM: a gap, a page without access or past the end of a
- * file, or too much would be locked; EIO. Then no page is locked that was not before. quire_unlock:
- * ENOMEM: a gap; the mapped parts are unlocked.
+ * file, or too much would be locked; EIO. On failure only pages that were locked before stay
+ * locked. quire_unlock: ENOMEM: a gap; the mapped parts are unlocked.
  */
 int quire_lock(struct quire *, void *addr, size_t len);
 int quire_unlock(struct quire *, void *addr, size_t len);
 /*
  * Makes pages resident and keeps them so, and at their frames, until a quire_unpin of the same range: for system calls. Pins
  * count. for_write: the call will store there. addr need not be aligned. EFAULT: the memory does
- * not allow that access; EIO; ENOMEM: too much would be pinned, or no room for a page. Then nothing
- * is pinned. quire_unpin of a range that was pinned answers 0.
+ * not allow that access; EIO; ENOMEM: too much would be pinned, or no room for a page. On failure
+ * no page is pinned. quire_unpin of a range that was pinned returns 0.
  */
 int quire_pin(struct quire *, const void *addr, size_t len, int for_write);
 int quire_unpin(struct quire *, const void *addr, size_t len, int for_write);
