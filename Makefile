@@ -18,6 +18,7 @@
 #   make test-kernels  small hosting tests on Debian 12's kernel and the newest in its backports, in QEMU
 #   make asan, tsan    unit tests under the sanitizers
 #   make kernel, kernel-shell, kernel-demo, test-kernel   the kernel on a bare machine in QEMU: docs/kernel.md
+#   make test-kernel-suites   public test suites on that kernel, beside Debian's
 #   make bench         Quire, the kernel's swap and the floor, side by side; then what a program that fits pays
 #   make format        clang-format over the C sources
 #   make wrap          clang-format over lines that are too long, and nothing else
@@ -108,6 +109,11 @@ ifeq ($(ARCH),)
 	@$(MAKE) test-kernel ARCH=riscv64
 endif
 
+# SUITES="busybox posix selftests": some of them
+test-kernel-suites: kernel
+	@sh tools/setup.sh $(KERNEL_NEEDS.x86_64)
+	@python3=`sh tools/python.sh` && $$python3 kernel/test/suites.py $(KARCH) $(KERNEL)/quire.elf $(KERNEL)/suites $(SUITES)
+
 test-without: build
 	@sh tools/without.sh
 
@@ -128,4 +134,4 @@ wrap:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-trap $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: kernel kernel-shell kernel-demo test-kernel all help setup build demo test test-programs fuzz test-far test-nightly test-mutants test-without test-kernels test-models coverage asan tsan bench format wrap clean
+.PHONY: kernel kernel-shell kernel-demo test-kernel test-kernel-suites all help setup build demo test test-programs fuzz test-far test-nightly test-mutants test-without test-kernels test-models coverage asan tsan bench format wrap clean

@@ -14,9 +14,11 @@ installed, with a small first program (kernel_init.c). Quire runs on the machine
 no clock on microvm. Counted between the lines BEGIN and END of the program's script: QEMU's reads
 from and writes to the swap disk (QEMU's own statistics, the same yardstick for both), page faults
 (/proc/vmstat of each kernel), host time, the CPU time of the QEMU process, and the time from QEMU's
-start to the shell. With --icount each instruction takes one nanosecond of the guest's clock, and
-that clock gives the times, so the computer's load does not matter. --least prints the least memory
-in which Debian's kernel ends each program.
+start to the shell. "busy s" is the guest's time without its idling (/proc/stat of each kernel). With
+--icount each instruction takes one nanosecond of the guest's clock, so busy time is a count of
+instructions, which the computer's load does not change. It has no waits for disks. "guest s" then
+means nothing: while a machine waits for a disk, its clock runs ahead. --least prints the least
+memory in which Debian's kernel ends each program.
 
 Each run's figures are kept in DIR/results.json at once, by program, memory, options, and the sums of the kernel (Debian's with its first
 program) and of all files of the image. A run whose figures are there is not made again, so a table
@@ -47,10 +49,10 @@ import demo  # noqa: E402
 
 MODULES = ('drivers/virtio/virtio_ring', 'drivers/virtio/virtio', 'drivers/virtio/virtio_pci_modern_dev',
            'drivers/virtio/virtio_pci_legacy_dev', 'drivers/virtio/virtio_pci', 'drivers/block/virtio_blk')
-SCRIPT = '''grep -E '^(pgfault|pgmajfault) ' /proc/vmstat; cat /proc/uptime; echo BEGIN; read x
+SCRIPT = '''grep -E '^(pgfault|pgmajfault) ' /proc/vmstat; cat /proc/uptime; grep '^cpu ' /proc/stat; echo BEGIN; read x
 %s
 echo "END $?"; read x
-cat /proc/uptime; grep -E '^(pgfault|pgmajfault) ' /proc/vmstat
+cat /proc/uptime; grep '^cpu ' /proc/stat; grep -E '^(pgfault|pgmajfault) ' /proc/vmstat
 '''
 
 
@@ -217,6 +219,10 @@ def run(which, kernel, directory, memory, name, icount, timeout, append=''):
             got[k] = values[-1] - values[0]
         up = [float(v) for v in re.findall(r'^(\d+\.\d+) \d+\.\d+$', text, re.M)]
         got['guest'] = up[-1] - up[0]
+        # user, nice, system, idle, waiting for disks, interrupts, ... in hundredths of a second
+        ticks = [[int(v) for v in line.split()] for line in re.findall(r'^cpu +([\d ]+)$', text, re.M)]
+        busy = [sum(t[:3] + t[5:8]) / 100 for t in ticks]
+        got['busy'] = busy[-1] - busy[0]
         got['boot'] = boot
         got['output'] = re.search(r'^BEGIN\n+(.*)^END 0$', text, re.M | re.S).group(1)
         if which == 'quire' and 'vm_check: 0 violations' not in text:
@@ -329,7 +335,7 @@ not end, or their outputs differ, or there are no figures and nothing is to be r
 
 COLUMNS = (('needs', 'needs', '%d'), ('pages in', 'in', '%d'), ('out', 'out', '%d'), ('reads', 'reads', '%d'), ('writes', 'writes', '%d'),
            ('faults', 'pgfault', '%d'), ('major', 'pgmajfault', '%d'), ('host s', 'host', '%.2f'), ('CPU s', 'cpu', '%.2f'),
-           ('guest s', 'guest', '%.2f'), ('boot s', 'boot', '%.2f'))
+           ('guest s', 'guest', '%.2f'), ('busy s', 'busy', '%.2f'), ('boot s', 'boot', '%.2f'))
 
 
 def show(name, memory, row):
@@ -342,7 +348,7 @@ def show(name, memory, row):
         swapped = [r['in'] + r['out'] for r in (q, l)]
         ratio = '%.2fx' % (swapped[0] / swapped[1]) if swapped[1] else '-' if not swapped[0] else 'more than none'
         print('| %s | %d | ratio | pages swapped %s, time %s |' % (name, memory, ratio, ', '.join(
-            '%s %.2fx' % (k, q[k] / l[k]) for k in ('host', 'cpu', 'guest'))), flush=True)
+            '%s %.2fx' % (k, q[k] / l[k]) for k in ('host', 'cpu', 'guest', 'busy'))), flush=True)
 
 
 def main():

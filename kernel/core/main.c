@@ -25,6 +25,7 @@ static void idle_begin(void)
 
 	k->k_idle = k->k_cur;
 	k->k_cur->t_name = "idle";
+	thread_idle_begin(); /* what this thread did before was no idling */
 }
 
 static _Noreturn void idle_loop(void)

@@ -212,6 +212,30 @@ void wake_all(struct waitq *q)
 		make_runnable(q->wq_head);
 }
 
+void thread_idle_begin(void)
+{
+	bool irq = spin_lock(&sched_lock);
+
+	arch_cur()->t_run = 0;
+	arch_cur()->t_since = arch_time_ns();
+	spin_unlock(&sched_lock, irq);
+}
+
+uint64_t thread_idle_ns(unsigned cpu)
+{
+	bool irq = spin_lock(&sched_lock);
+	const struct kcpu *k = arch_kcpu_of(cpu);
+	uint64_t ns = 0;
+
+	if (k->k_idle != NULL) {
+		ns = k->k_idle->t_run;
+		if (k->k_cur == k->k_idle)
+			ns += arch_time_ns() - k->k_idle->t_since;
+	}
+	spin_unlock(&sched_lock, irq);
+	return ns;
+}
+
 /* ---- switching ---- */
 /*
  * Runs another thread; the caller has set the state of the current thread. sched_lock held and

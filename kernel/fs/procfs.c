@@ -515,21 +515,43 @@ static int text_of_pid(struct text *x, enum what w, int pid)
 	return 0;
 }
 
+/* All time that is not idle counts as the programs' own. */
+static void text_stat(struct text *x)
+{
+	uint64_t now = arch_time_ns(), idle[ARCH_MAXCPUS], all = 0;
+	unsigned n = arch_ncpus();
+
+	for (unsigned c = 0; c < n; c++) {
+		idle[c] = thread_idle_ns(c);
+		all += idle[c];
+	}
+	text_printf(
+	    x, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\n", (n * now - all) / 10000000, all / 10000000);
+	for (unsigned c = 0; c < n; c++)
+		text_printf(x, "cpu%u %lu 0 0 %lu 0 0 0 0 0 0\n", c, (now - idle[c]) / 10000000,
+		    idle[c] / 10000000);
+	text_printf(x, "btime %u\nprocesses %u\n", vfs_now() - (uint32_t)(now / 1000000000),
+	    thread_count());
+}
+
+static void text_uptime(struct text *x)
+{
+	uint64_t now = arch_time_ns() / 10000000, idle = 0;
+
+	for (unsigned c = 0; c < arch_ncpus(); c++)
+		idle += thread_idle_ns(c);
+	idle /= 10000000;
+	text_printf(x, "%lu.%02lu %lu.%02lu\n", now / 100, now % 100, idle / 100, idle % 100);
+}
+
 static int make_text(struct inode *i, struct text *x)
 {
-	uint64_t s = arch_time_ns() / 1000000000;
-
 	switch (what_of(i)) {
 	case W_MEMINFO: text_meminfo(x); break;
 	case W_VMSTAT: text_vmstat(x, false); break;
 	case W_QUIRE: text_quire(x); break;
-	case W_STAT:
-		text_printf(x, "cpu  0 0 0 0 0 0 0 0 0 0\nbtime %u\nprocesses %u\n",
-		    vfs_now() - (uint32_t)s, thread_count());
-		break;
-	case W_UPTIME:
-		text_printf(x, "%lu.%02lu 0.00\n", s, arch_time_ns() / 10000000 % 100);
-		break;
+	case W_STAT: text_stat(x); break;
+	case W_UPTIME: text_uptime(x); break;
 	case W_MOUNTS:
 		text_printf(x,
 		    "/dev/root / ext2 rw 0 0\ndev /dev devfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n");

@@ -216,6 +216,37 @@ static void proc_tells_of_memory(void)
 	munmap(p, MIB);
 }
 
+/* Hundredths of a second in which the CPUs worked and in which they had nothing to do. */
+static void cpu_time(unsigned long *work, unsigned long *idle)
+{
+	FILE *f = fopen("/proc/stat", "re");
+
+	*work = *idle = 0;
+	CHECK(f != NULL && fscanf(f, "cpu %lu 0 0 %lu", work, idle) == 2);
+	fclose(f);
+}
+
+static void idle_time_is_told(void)
+{
+	unsigned long work, idle, work_after, idle_after;
+	struct timespec now, end;
+
+	cpu_time(&work, &idle);
+	nanosleep(&(struct timespec){ 0, 300000000 }, NULL);
+	cpu_time(&work_after, &idle_after);
+	CHECK(idle_after >= idle + 15);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_nsec += 300000000;
+	end.tv_sec += end.tv_nsec / 1000000000;
+	end.tv_nsec %= 1000000000;
+	do
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	while (now.tv_sec < end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec));
+	work = work_after;
+	cpu_time(&work_after, &idle);
+	CHECK(work_after >= work + 15);
+}
+
 static void proc_quire_counts(void)
 {
 	static const char *const words[] = { "frames", "queue_free", "queue_cache", "queue_policy",
@@ -353,6 +384,7 @@ const struct test proc_tests[] = {
 	T(maps_names_the_files, 1),
 	T(smaps_counts_what_is_there, 1),
 	T(proc_tells_of_memory, 1),
+	T(idle_time_is_told, 0),
 	T(proc_quire_counts, 0),
 	T(an_image_is_in_memory_once, 0),
 	T(sleepers_are_swapped_out_and_come_back, 0),
