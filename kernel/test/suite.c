@@ -35,12 +35,16 @@ static void test_begin(const char *command)
 	setsid();
 	if ((fd = open("/dev/null", O_RDONLY)) < 0 || dup2(fd, 0) < 0)
 		_exit(126);
-	if ((fd = open(said, O_WRONLY | O_CREAT | O_TRUNC, 0644)) < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
+	if ((fd = open(said, O_WRONLY | O_CREAT | O_TRUNC, 0644)) < 0 || dup2(fd, 1) < 0 ||
+	    dup2(fd, 2) < 0)
 		_exit(126);
 	close(fd);
 	if (chdir("/tmp/suite.dir") != 0)
 		_exit(126);
-	execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+	if (strchr(command, ' ') == NULL)
+		execl(command, command, (char *)NULL);
+	else
+		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
 	_exit(127);
 }
 
@@ -94,7 +98,11 @@ static void test_run(int number, char *name, int seconds, int all, const char *c
 
 	printf("START %d %s\n", number, name);
 	fflush(stdout);
-	if (system("cd /; chmod -R u+rwx /tmp/suite.dir 2>/dev/null; rm -rf /tmp/suite.dir; mkdir /tmp/suite.dir") != 0)
+	rmdir("/tmp/suite.dir");
+	if (mkdir("/tmp/suite.dir", 0755) != 0 &&
+	    system(
+		" chmod -R u+rwx /tmp/suite.dir 2>/dev/null; rm -rf /tmp/suite.dir; mkdir /tmp/suite.dir") !=
+		0)
 		exit(1);
 	if ((pid = fork()) == 0)
 		test_begin(command);
@@ -139,7 +147,8 @@ int main(int argc, char **argv)
 	mkdir("/dev/shm", 01777);
 	setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin", 1);
 	while (fgets(line, sizeof(line), list) != NULL) {
-		char *name = strtok(line, "\t"), *seconds = strtok(NULL, "\t"), *how = strtok(NULL, "\t"), *command = strtok(NULL, "\n");
+		char *name = strtok(line, "\t"), *seconds = strtok(NULL, "\t"),
+		     *how = strtok(NULL, "\t"), *command = strtok(NULL, "\n");
 
 		if (command == NULL || ++number < first || (number - first) % step != 0)
 			continue;

@@ -187,6 +187,11 @@ def prepare(arch, directory, suite, debian):
     run(CC[arch], '-O2', '-static', '-o', extra / 'bin/suite', HERE / 'suite.c')
     (extra / 'in/list').write_text(''.join('%s\t%d\t%s\t%s\n' % t for t in tests))
     (extra / ('in/%s.sh' % suite)).write_text('exec /bin/suite /in/list 0\n')
+    # the C library loads libgcc when a thread is cancelled
+    libgcc = pathlib.Path(run(CC[arch], '-print-file-name=libgcc_s.so.1', stdout=subprocess.PIPE).stdout.decode().strip())
+    libraries = extra / 'usr/lib' / (arch + '-linux-gnu')
+    libraries.mkdir(parents=True)
+    shutil.copy(libgcc, libraries)
     env = dict(os.environ, ARCH=arch, DEBIAN=str(debian), SIZE='512')
     run('sh', HERE.parent / 'image.sh', at, 'sort', env=env)
     busybox = ['/bin/busybox'] if arch == 'x86_64' else ['qemu-riscv64', at / 'root/bin/busybox']
