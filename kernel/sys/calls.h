@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The one table of system calls: name, number on x86-64, number on riscv64 (the generic ones); -1: that architecture has no such
- * call. Each is `int64_t sys_NAME(const uint64_t a[6])`, a result or a negative error. A number that is not here answers ENOSYS and
- * is counted (syscall_report, /proc/quire). docs/kernel.md says what each leaves out.
+ * The one table of system calls: name, number on x86-64, number on riscv64 (the generic ones); -1:
+ * that architecture has no such call. Each call is `int64_t sys_NAME(const uint64_t a[6])` and
+ * returns a result or a negative error. A number that is not in the table gives ENOSYS and is
+ * counted (syscall_report, /proc/quire). docs/kernel.md lists what each call leaves out.
  */
 #ifndef QUIRE_KERNEL_CALLS_H
 #define QUIRE_KERNEL_CALLS_H

@@ -2,8 +2,8 @@
 /*
  * Copies from and to the memory of the running program, and the kernel memory through which calls copy.
  *
- * as_copyin and as_copyout fault the program's pages in, so that a copy may sleep. An address that the program may not
- * use answers -EFAULT. Locks: none of its own.
+ * as_copyin and as_copyout fault the program's pages in, so that a copy may sleep. An address that
+ * the program may not use gives -EFAULT. Locks: none of its own.
  */
 #include "kernel/sys/file.h"
 

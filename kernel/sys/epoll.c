@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * epoll: a list of files that is polled as poll does. Edge-triggered entries answer as level-triggered ones, which programs that
- * read until EAGAIN do not notice. Locks: e_lock (sleeps). Left out: nesting, EPOLLEXCLUSIVE.
+ * epoll: a list of files, polled as by poll. Edge-triggered entries behave as level-triggered
+ * entries, which makes no difference to programs that read until EAGAIN. Locks: e_lock (sleeps).
+ * Left out: nesting, EPOLLEXCLUSIVE.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
@@ -16,8 +17,8 @@ struct epoll_event {
 
 struct watch {
 	struct watch *w_next;
-	struct file *
-	    w_file; /* no reference: the entry is removed when the descriptor has come to mean another file */
+	struct file
+	    *w_file; /* no reference: the entry is removed when its descriptor names another file */
 	int w_fd;
 	struct epoll_event w_event;
 };

@@ -5,8 +5,9 @@
  * Data goes through a bounce buffer in kernel memory: no page of a file is locked while the program's memory, which may be
  * mapped from the same file, is touched.
  *
- * Locks: f_lock guards a file's offset: reads and writes that move it come one after another. sched_lock guards counters of event
- * files and queues of waiting threads. f_lock is held while the program's memory is copied, sched_lock never.
+ * Locks: f_lock guards a file's offset: reads and writes that move the offset are serialised.
+ * sched_lock guards counters of event files and queues of waiting threads. f_lock is held while the
+ * program's memory is copied, sched_lock never.
  */
 #include "kernel/sys/file.h"
 #include "kernel/sys/calls.h"
@@ -121,7 +122,7 @@ static int64_t rw_vector(const uint64_t *a, bool write)
 }
 #define SPLICE_F_GIFT 8u
 
-/* Pages go where both sides are aligned; else the bytes are copied. */
+/* If both sides are aligned, pages are moved; else bytes are copied. */
 static int64_t splice_one(struct file *f, const struct iovec *v, unsigned flags)
 {
 	bool write = (f->f_flags & O_ACCMODE) == O_WRONLY,
@@ -138,7 +139,7 @@ static int64_t splice_one(struct file *f, const struct iovec *v, unsigned flags)
 		r = pipe_take_pages(f, v->base, v->len, nonblock);
 	if (r != 0)
 		return r;
-	pipe = *f; /* the pipe as it is for a caller that does not wait */
+	pipe = *f; /* a copy of the pipe's file for a caller that does not wait */
 	if (nonblock)
 		pipe.f_flags |= O_NONBLOCK;
 	return transfer_vector(&pipe, v, 1, write, NULL);
@@ -171,7 +172,7 @@ int64_t sys_vmsplice(const uint64_t *a)
 int64_t sys_readv(const uint64_t *a) { return rw_vector(a, false); }
 int64_t sys_writev(const uint64_t *a) { return rw_vector(a, true); }
 
-/* From one file to another, in the kernel. */
+/* Copies from one file to another, in the kernel. */
 static int64_t copy_files(
     struct file *in, uint64_t *inoff, struct file *out, uint64_t *outoff, uint64_t len)
 {
@@ -522,7 +523,7 @@ static int poll_once(struct pollfd *p, uint64_t n)
 }
 
 #define POLL_AGAIN_NS                                                                              \
-	20000000u /* a file may become ready between the look and the sleep: it is looked at again */
+	20000000u /* a file may become ready between the check and the sleep: it is checked again */
 
 static int64_t poll_wait(struct pollfd *p, uint64_t n, uint64_t deadline)
 {
@@ -578,7 +579,7 @@ static int deadline_of(uint64_t tsp, uint64_t unit, uint64_t *deadline)
 	if (copy_in(ts, tsp, sizeof(ts)) != 0)
 		return -EFAULT;
 	if (unit == 1000 && ts[0] < SPAN_MAX &&
-	    ts[1] < SPAN_MAX) { /* select's may be more than a second */
+	    ts[1] < SPAN_MAX) { /* the microseconds of select may exceed a second */
 		ts[0] += ts[1] / 1000000;
 		ts[1] %= 1000000;
 	}

@@ -2,11 +2,11 @@
 /*
  * System calls of memory: thin over the vm's address spaces.
  *
- * Placing: a hint that is free is taken; else the highest hole below the room that the stack may grow into. as_gap and as_map are
- * two steps: if another thread was faster, both are made again.
+ * Placing: a free range at the hint is taken; else the highest hole below the room into which the
+ * stack may grow. as_gap and as_map are two steps: if another thread was faster, both are repeated.
  *
- * Locks: the space's own are the vm's. i_lock while a file gets the blocks that its mapping may write to; proc_lock to find
- * another process and to hold its space.
+ * Locks: the vm has the locks of the space. i_lock while a file gets the blocks to which its
+ * mapping may write; proc_lock to find another process and to hold its space.
  */
 #include "kernel/sys/mem.h"
 #include "kernel/sys/calls.h"
@@ -37,7 +37,7 @@ static int mem_err(enum vm_err e)
 	}
 }
 
-/* Where mappings end that have no place of their own. */
+/* The end of the area for mappings without a given address. */
 static vaddr_t top_for(const struct proc *p, unsigned flags)
 {
 	return flags & MAP_32BIT ? 1ull << 31 : mmap_top(p);
@@ -68,7 +68,10 @@ static enum vm_err place_mapping(
 	return e;
 }
 
-/* What a file is mapped as. The file is fit for it, or a negative error. */
+/*
+ * The object by which a file is mapped. Checks that the file can be mapped this way; 0 or a
+ * negative error.
+ */
 static int file_args(
     struct file *f, unsigned flags, unsigned prot, uint64_t off, uint64_t len, struct segvn_args *a)
 {
@@ -99,7 +102,10 @@ static int file_args(
 	}
 	if (i->i_ops->io_extend == NULL)
 		return 0;
-	/* page-out cannot allocate blocks: holes are filled now, and what the file grows by, later */
+	/*
+	 * page-out cannot allocate blocks: so holes are filled now, and blocks of growth when the
+	 * file grows
+	 */
 	mach_mutex_enter(&i->i_lock);
 	i->i_filled = true;
 	if (off < i->i_size) {
@@ -112,7 +118,7 @@ static int file_args(
 	return err;
 }
 
-/* What a private mapping of a tmpfs file shows: the bytes that the file has now. */
+/* Makes the contents of a private mapping of a tmpfs file: the present bytes of the file. */
 struct snapshot {
 	struct inode *n_inode;
 	uint64_t n_off, n_len;
@@ -124,7 +130,7 @@ static int take_snapshot(const struct snapshot *n, vaddr_t *at)
 	return tmpfs_snapshot(n->n_inode, n->n_off, n->n_len, this_proc()->p_as, at, n->n_prot);
 }
 
-/* In the highest hole of [min, max). */
+/* Maps in the highest hole of [min, max). */
 static int snapshot_in_hole(const struct snapshot *n, vaddr_t min, vaddr_t max, vaddr_t *at)
 {
 	enum vm_err e;
@@ -137,7 +143,9 @@ static int snapshot_in_hole(const struct snapshot *n, vaddr_t min, vaddr_t max, 
 	return err;
 }
 
-/* In the place of whatever is mapped at `to`, in one step: other threads see the old mapping or the new one. */
+/*
+ * Replaces all mappings at `to`, in one step: other threads see the old mapping or the new mapping.
+ */
 static int snapshot_instead(const struct snapshot *n, vaddr_t to)
 {
 	struct as *as = this_proc()->p_as;
@@ -315,7 +323,7 @@ int64_t sys_madvise(const uint64_t *a)
 	case 12:
 	case 13:
 	case 16:
-	case 17: /* huge pages, merging, core dumps: advice without effect */ return 0;
+	case 17: /* huge pages, merging, core dumps: this advice has no effect */ return 0;
 	default: break;
 	}
 	if (a[2] > 23 || (of[a[2]] == 0 && a[2] != 0))
@@ -358,7 +366,7 @@ int64_t sys_memfd_create(const uint64_t *a)
 
 	if (len < 0)
 		return len == -ENAMETOOLONG ? -EINVAL : len;
-	if ((a[1] & ~3ull) != 0) /* close on exec, and seals, of which there are none */
+	if ((a[1] & ~3ull) != 0) /* close on exec, and seals, which do not exist */
 		return -EINVAL;
 	if ((err = memfile_new(&i)) != 0)
 		return err;
@@ -369,7 +377,7 @@ int64_t sys_memfd_create(const uint64_t *a)
 }
 
 /* ---- messages between spaces ---- */
-/* The space of a process, with a hold; NULL: there is no such process. */
+/* Returns the space of a process, with a reference; NULL: there is no such process. */
 static struct as *space_of(int pid)
 {
 	struct proc *p;
@@ -384,7 +392,10 @@ static struct as *space_of(int pid)
 	return as;
 }
 
-/* From piece to piece. Bytes; -EFAULT: not even the first. The pieces are used up. */
+/*
+ * Copies from pieces to pieces, and changes both lists. Returns bytes; -EFAULT: not even the first
+ * byte could be copied.
+ */
 static int64_t copy_vectors(struct as *other, struct iovec *local, uint64_t nlocal,
     struct iovec *remote, uint64_t nremote, bool write)
 {

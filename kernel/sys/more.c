@@ -2,8 +2,8 @@
 /*
  * System calls that few programs need.
  *
- * Three sorts: calls that are accepted and have no effect (scheduling, affinity), identities, which are all root's, and newer
- * forms of calls that other files have.
+ * Three sorts: calls that are accepted and have no effect (scheduling, affinity), identities, all
+ * of which are root, and newer forms of calls in other files.
  *
  * Locks: proc_lock to find a process, sched_lock to look at pending signals and to sleep until one comes.
  */
@@ -121,7 +121,7 @@ int64_t sys_clone3(const uint64_t *a)
 	    c.parent_tid, c.child_tid, c.tls);
 }
 
-/* What waitid says of a child: exited (1), killed (2) with a core (3), stopped (5). */
+/* The code of waitid for a child: exited (1), killed (2), with a core (3), stopped (5). */
 static void fill_child_info(struct siginfo *info, int pid, int status)
 {
 	info->si_signo = SIGCHLD;
@@ -211,7 +211,7 @@ int64_t sys_rt_sigqueueinfo(const uint64_t *a)
 	if ((int)a[1] < 0 || a[1] > NSIG)
 		return -EINVAL;
 	if (info.si_code >= 0 && (int)a[0] != this_proc()->p_pid)
-		return -EPERM; /* only the kernel tells of such */
+		return -EPERM; /* only the kernel sends signals with such codes */
 	mach_mutex_enter(&proc_lock);
 	if ((p = proc_find((int)a[0])) != NULL && a[1] != 0)
 		signal_queue_proc(
@@ -320,7 +320,7 @@ int64_t sys_mseal(const uint64_t *a)
 	return as_seal(this_proc()->p_as, a[0], vm_page_round(a[1])) == VM_OK ? 0 : -ENOMEM;
 }
 
-/* The instructions of any program, on every CPU: more than was asked for. */
+/* Flushes the instruction caches of every CPU, for all programs: more than the call requires. */
 int64_t sys_riscv_flush_icache(const uint64_t *a)
 {
 	(void)a;
@@ -328,7 +328,7 @@ int64_t sys_riscv_flush_icache(const uint64_t *a)
 	return 0;
 }
 
-/* What this CPU can do beyond what AT_HWCAP says: nothing is known of any key. */
+/* The features of this CPU beyond AT_HWCAP: every key is answered as unknown. */
 int64_t sys_riscv_hwprobe(const uint64_t *a)
 {
 	const int64_t pair[2] = { -1, 0 };

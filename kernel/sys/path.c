@@ -2,8 +2,8 @@
 /*
  * System calls of names: opening, status, directories, links.
  *
- * Every call is written for its *at form; the older form passes AT_FDCWD. A name is copied into the kernel once, at the beginning
- * (name_begin), so a program cannot change it between two looks.
+ * Every call is written for its *at form; the older form passes AT_FDCWD. A name is copied into the
+ * kernel once, at the beginning (name_begin), so a program cannot change the name between two uses.
  * Locks: vfs_lock while a directory is read or changed, then i_lock (fs/vfs.c has the order).
  */
 #include "kernel/proc/proc.h"
@@ -15,10 +15,10 @@
 #define AT_SYMLINK_FOLLOW 0x400u
 #define AT_EMPTY_PATH 0x1000u
 
-/* A name from the program, with where it starts. */
+/* A name from the program, with the directory from which it starts. */
 struct name {
 	char *n_path;
-	struct inode *n_start; /* a reference; NULL: the root */
+	struct inode *n_start; /* the start, a reference; NULL: the root */
 };
 
 static void name_end(struct name *n)
@@ -55,7 +55,7 @@ static int name_begin(struct name *n, uint64_t dirfd, uint64_t path)
 	return 0;
 }
 
-/* The inode that a name means; flags: AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH. */
+/* Finds the inode of a name; flags: AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH. */
 static int find_inode(uint64_t dirfd, uint64_t path, unsigned flags, struct inode **ip)
 {
 	struct name n;
@@ -348,7 +348,7 @@ int64_t sys_utime(const uint64_t *a)
 }
 
 /* ---- names ---- */
-/* A directory and the last component, with vfs_lock held. */
+/* Finds a name's directory and last component, and returns with vfs_lock held. */
 struct spot {
 	struct name s_name;
 	struct inode *s_dir;
@@ -425,8 +425,7 @@ static int64_t mknod_at(uint64_t dirfd, uint64_t path, uint64_t mode, uint64_t d
 	case S_IFIFO:
 	case S_IFSOCK: break;
 	case S_IFDIR: return -EPERM;
-	default:
-		return -EINVAL; /* of a link, what io_create makes is not for a number of the program's */
+	default: return -EINVAL; /* io_create makes links, too, but a program's mknod must not */
 	}
 	return make_at(dirfd, path, m & ~this_proc()->p_umask, dev);
 }
@@ -520,7 +519,7 @@ static bool is_below(struct inode *dir, const struct inode *top)
 	return below;
 }
 
-/* vfs_lock held. old: what has the new name now; NULL: nothing. */
+/* vfs_lock held. old: the inode that has the new name now; NULL: none. */
 static int move_name(const struct spot *f, struct inode *i, const struct spot *t, struct inode *old)
 {
 	int err;
@@ -687,7 +686,7 @@ int64_t sys_getcwd(const uint64_t *a)
 	return n;
 }
 
-/* The process's directory at *place, p_cwd or p_root, becomes i, whose hold is taken over. */
+/* Sets the process's directory at *place, p_cwd or p_root, to i, whose reference is taken over. */
 static int64_t set_dir(struct inode **place, struct inode *i)
 {
 	if (inode_type(i) != S_IFDIR) {

@@ -2,8 +2,8 @@
 /*
  * System calls of processes, threads, signals, limits and time, and of the system itself (uname, sysinfo).
  *
- * Thin over proc/: each call checks its arguments, copies, and calls the function that has the theory.
- * Locks: proc_lock for other processes, sched_lock for signal masks.
+ * A thin layer over proc/: each call checks its arguments, copies, and calls the function of proc/
+ * that does the work. Locks: proc_lock for other processes, sched_lock for signal masks.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
@@ -33,7 +33,10 @@ int64_t sys_wait4(const uint64_t *a) { return proc_wait((int)a[0], a[1], (unsign
 
 #define ARG_BYTES (256u << 10)
 
-/* A program's array of strings: copied into buf, pointers into v. Bytes used, or a negative error. */
+/*
+ * Copies a program's array of strings into buf, with pointers in v. Returns the bytes used, or a
+ * negative error.
+ */
 static int64_t strings_in(uint64_t from, char **v, unsigned max, char *buf, uint64_t room)
 {
 	uint64_t used = 0;
@@ -63,8 +66,9 @@ static int64_t strings_in(uint64_t from, char **v, unsigned max, char *buf, uint
 #define ARG_STRINGS 2048u
 
 /*
- * Execs with room for so many bytes of strings. A program whose strings need more gets -E2BIG. A large piece of kernel memory must be
- * of frames that follow each other, which are rare when memory is short.
+ * Executes a program with room for this many bytes of strings. If the strings need more, the result
+ * is -E2BIG. Large kernel memory needs adjacent frames, which are rare when memory is short, so a
+ * small room is tried first.
  */
 static int64_t exec_with_room(uint64_t path, uint64_t argv, uint64_t envp, uint64_t room)
 {
@@ -97,9 +101,9 @@ static int64_t exec_at(uint64_t path, uint64_t argv, uint64_t envp)
 
 	while ((r = exec_with_room(path, argv, envp, room)) == -E2BIG && room < ARG_BYTES)
 		room *= 2;
+	/* the registers of a new program stay as exec has set them */
 	if (r == 0)
-		r = (int64_t)tf_sysno(
-		    this_uthread()->u_tf); /* a fresh program's registers stay as they were made */
+		r = (int64_t)tf_sysno(this_uthread()->u_tf);
 	return r;
 }
 int64_t sys_execve(const uint64_t *a) { return exec_at(a[0], a[1], a[2]); }
@@ -201,7 +205,7 @@ int64_t sys_setsid(const uint64_t *a)
 
 	(void)a;
 	if (p->p_pgid == p->p_pid)
-		return -EPERM; /* the leader of a group cannot begin a session */
+		return -EPERM; /* the leader of a process group cannot begin a session */
 	p->p_sid = p->p_pgid = p->p_pid;
 	return p->p_pid;
 }
@@ -266,7 +270,7 @@ int64_t sys_arch_prctl(const uint64_t *a)
 /* ---- signals ---- */
 int64_t sys_rt_sigaction(const uint64_t *a)
 {
-	/* the program's structure: without sa_restorer where the architecture has none */
+	/* the program's structure, without sa_restorer on an architecture that lacks this field */
 	const size_t bytes = ARCH_SA_RESTORER ? 32 : 24, mask_at = bytes / 8 - 1;
 	struct sigaction act = { 0 }, old;
 	int sig = (int)a[0];
@@ -376,7 +380,7 @@ int64_t sys_sigaltstack(const uint64_t *a)
 	return err;
 }
 
-/* Is the signal that kill() sends to pid meant for p? proc_lock held. */
+/* Does kill() with this pid send its signal to p? proc_lock held. */
 static bool kill_means(int pid, const struct proc *p)
 {
 	KASSERT(mach_mutex_held(&proc_lock));
@@ -447,7 +451,10 @@ static uint64_t clock_ns(uint64_t id)
 		return proc_cpu_ns(this_proc());
 	return id == 3 || (int)id < 0 ? cpu_ns() : arch_time_ns();
 }
-/* Clocks of the CPU time of a process or thread have negative numbers: those of others answer as this one's. */
+/*
+ * Clocks of the CPU time of a process or thread have negative numbers; a clock of another process
+ * reads as the calling process's.
+ */
 static bool is_clock(uint64_t id) { return (int)id < 0 || ((int)id <= 11 && id != 10); }
 int64_t sys_clock_gettime(const uint64_t *a)
 {
@@ -521,7 +528,7 @@ int64_t sys_getrusage(const uint64_t *a)
 	r[0] = ns / 1000000000;
 	r[1] = ns % 1000000000 / 1000;
 	r[4] = u.au_rss *
-	    (VM_PAGESIZE >> 10); /* ru_maxrss: the resident size of now, not the largest so far */
+	    (VM_PAGESIZE >> 10); /* ru_maxrss: the present resident size, not the largest so far */
 	return copy_out(a[1], r, sizeof(r));
 }
 int64_t sys_sched_yield(const uint64_t *a)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * System V shared memory: files of tmpfs without names, found by key and id. An id is the index of the segment's slot and a
- * count of its uses, so that an old id finds nothing.
+ * System V shared memory: files of tmpfs without names, found by key and id. An id is the index of
+ * the segment's slot and a count of the slot's uses, so that an old id finds no segment.
  *
- * Locks: shm_lock (sleeps). Left out: permissions, SHM_HUGETLB, SHM_LOCK, the number of attachments (shm_nattch is whether
- * any mapping is left).
+ * Locks: shm_lock (sleeps). Left out: permissions, SHM_HUGETLB, SHM_LOCK, the number of attachments
+ * (shm_nattch is 1 if any mapping is left).
  */
 #include "kernel/sys/calls.h"
 #include "kernel/sys/mem.h"
@@ -53,7 +53,10 @@ static struct shmseg *seg_of(uint64_t id)
 	return (int)id >= 0 && segs[i].s_inode != NULL && id_of(i) == (int)id ? &segs[i] : NULL;
 }
 
-/* Is it mapped anywhere? The tmpfs inode has its own reference to the map, and the mapping of tmpfs one. */
+/*
+ * Is the segment mapped anywhere? The tmpfs inode has its own reference to the map, and the mapping
+ * of tmpfs one.
+ */
 static bool is_attached(const struct shmseg *s) { return s->s_inode->i_vnode.v_refcnt > 1; }
 
 static void drop_if_gone(struct shmseg *s)

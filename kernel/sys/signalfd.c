@@ -2,9 +2,9 @@
 /*
  * signalfd: a file whose records are the signals of a set that are pending for the thread that reads, which blocks them.
  *
- * Reading takes a signal as sigtimedwait does. A file is ready when the thread that polls has such a signal pending. Threads that
- * wait to read, or that poll, are in poll_queue, which post_signal wakes as long as there is such a file.
- * Locks: sched_lock for the set and what is pending.
+ * Reading takes a signal as sigtimedwait does. A file is ready when the thread that polls has such
+ * a signal pending. Threads that wait to read, or that poll, are in poll_queue, which post_signal
+ * wakes as long as there is such a file. Locks: sched_lock for the set and the pending signals.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
@@ -44,7 +44,7 @@ static void fill_record(struct record *r, const struct siginfo *info)
 	}
 }
 
-/* One record. 0: there is no signal, and the caller waits for none (!wait); -ERESTART. */
+/* Reads one record. 0: no signal is pending, and the caller does not wait (!wait); -ERESTART. */
 static int take_record(struct signal_file *sf, bool wait, struct record *r)
 {
 	struct uthread *u = this_uthread();

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sockets of the UNIX domain that are streams: pairs (socketpair), and those that meet by a name.
+ * Stream sockets of the UNIX domain: pairs (socketpair), and sockets connected by a name.
  *
- * Two connected sockets are two pipes, one for each direction. An end reads from one pipe and writes to the other: waiting,
- * polling, and what an end finds when the other is closed, are the pipes'. shutdown gives up a direction: the pipe's end is closed.
+ * Two connected sockets are two pipes, one for each direction. An end reads from one pipe and
+ * writes to the other: the pipes implement waiting, polling, and the effect of a closed other end.
+ * shutdown of a direction closes the end's pipe.
  *
- * A name is a file (S_IFSOCK) or, abstract, bytes that begin with 0. Sockets with a name are in one list (bound); connect looks for one
- * there that listens, makes both pipes at once, and queues the other end as an open file, which accept takes. A connect that
- * finds the queue full waits in connect_queue and looks again, as the listener may be gone.
+ * A name is a file (S_IFSOCK) or, abstract, bytes that begin with 0. Sockets with a name are in one
+ * list (bound); connect finds a listening socket there, makes both pipes at once, and queues the
+ * other end as an open file, which accept takes. A connect that finds the queue full waits in
+ * connect_queue and searches again, as the listener may have been closed.
  *
- * Locks: names_lock (sleeps): names, the list, queues of listeners. s_lock, innermost: which pipes an end still has. A call holds a
- * reference to the pipe that it uses, so that a shutdown beside it takes effect for the next call.
- * Left out: other domains and types, names that bind makes up, MSG_PEEK, descriptors in messages.
+ * Locks: names_lock (sleeps): names, the list, queues of listeners. s_lock, innermost: the pipes
+ * that an end still has. A call holds a reference to the pipe that it uses, so that a concurrent
+ * shutdown takes effect for the next call. Left out: other domains and types, names that bind makes
+ * up, MSG_PEEK, descriptors in messages.
  */
 #include "kernel/sys/calls.h"
 #include "kernel/sys/file.h"
@@ -28,7 +31,7 @@
 #define NAME_BYTES 108u
 #define QUEUE_MOST 16u
 
-struct sockname { /* sockaddr_un, and how much of it counts; without a name: 2 bytes */
+struct sockname { /* sockaddr_un, and the bytes of it that are used; without a name: 2 bytes */
 	uint16_t n_family;
 	char n_path[NAME_BYTES];
 	uint32_t n_len;
@@ -39,20 +42,22 @@ struct socket {
 	struct mach_mutex s_lock;
 	_Atomic enum socket_state s_state; /* names_lock to change */
 	struct sockname s_name, s_peer;    /* names_lock */
-	struct inode *s_node;  /* names_lock: the file of the name, a reference; NULL: none */
-	struct socket *s_next; /* names_lock: of bound */
+	/* names_lock: the file of the socket's name, a reference; NULL: none */
+	struct inode *s_node;
+	struct socket *s_next;            /* names_lock: of bound */
 	struct file *s_queue[QUEUE_MOST]; /* names_lock: other ends that nobody has accepted */
 	_Atomic unsigned s_queued;        /* names_lock to change */
 	unsigned s_backlog;               /* names_lock */
-	int s_peer_pid; /* names_lock: of the process that connected, listened, or made the pair */
-	int s_pid;      /* names_lock: of the process that listens */
+	/* names_lock: credentials of the process that connected, listened, or made the pair */
+	int s_peer_pid;
+	int s_pid;                 /* names_lock: credentials of the listening process */
 	struct waitq s_wait;       /* accept */
 	struct file *s_in, *s_out; /* s_lock: references; NULL: shut down */
 };
 
 static struct mach_mutex names_lock;
 static struct socket *bound;       /* names_lock: sockets with a name */
-static struct waitq connect_queue; /* connects that found a queue full */
+static struct waitq connect_queue; /* connects that wait, as a queue was full */
 
 struct msghdr { /* Linux's */
 	uint64_t name;
@@ -66,7 +71,7 @@ static bool is_connected(const struct file *f)
 	return ((struct socket *)f->f_data)->s_state == SOCKET_CONNECTED;
 }
 
-/* A reference to the pipe of a direction; NULL: it is shut down. */
+/* Returns a reference to the pipe of a direction; NULL: the direction is shut down. */
 static struct file *hold_pipe(const struct file *f, bool out)
 {
 	struct socket *s = f->f_data;
@@ -79,7 +84,7 @@ static struct file *hold_pipe(const struct file *f, bool out)
 	return p;
 }
 
-/* The pipe as a call through this socket uses it. */
+/* A copy of the pipe's file with the flags of this socket, for one call. */
 static struct file pipe_for(const struct file *p, const struct file *f)
 {
 	const unsigned how = O_NONBLOCK | O_NOSIGPIPE;
@@ -115,7 +120,7 @@ static int64_t socket_write(struct file *f, const void *buf, uint64_t len, uint6
 	return r;
 }
 
-/* What poll says of a direction's pipe; of one that is shut down, `gone`. */
+/* The poll bits of a direction's pipe; of a direction that is shut down, `gone`. */
 static int poll_direction(struct file *f, bool out, int gone)
 {
 	struct file *p = hold_pipe(f, out);
@@ -126,7 +131,10 @@ static int poll_direction(struct file *f, bool out, int gone)
 	return now;
 }
 
-/* What would not wait is ready: reading at the end, and writing that fails. */
+/*
+ * An operation that would not wait is ready, such as reading at the end of the stream and writing
+ * that fails.
+ */
 static int poll_connected(struct file *f)
 {
 	int in = poll_direction(f, false, POLLHUP), out = poll_direction(f, true, POLLERR),
@@ -174,7 +182,7 @@ static void shut_direction(struct socket *s, bool out)
 		file_put(p);
 }
 
-/* The socket loses its name and its queue; the files in the queue are closed. */
+/* Removes the socket's name and its queue; the files in the queue are closed. */
 static void forget_name(struct socket *s)
 {
 	struct file *left[QUEUE_MOST];
@@ -215,7 +223,10 @@ static const struct file_ops socket_ops = {
 	.fo_close = socket_close,
 };
 
-/* A socket of two pipe ends, whose references it takes over, whatever the result; or of none yet. */
+/*
+ * Makes a socket of two pipe ends, whose references it takes over, also on failure; or a socket
+ * without pipes.
+ */
 static int socket_new(struct file *in, struct file *out, unsigned flags, struct file **fp)
 {
 	struct socket *s;
@@ -239,7 +250,10 @@ static int socket_new(struct file *in, struct file *out, unsigned flags, struct 
 	return 0;
 }
 
-/* Two connected ends: *b is a socket; *in and *out are the pipes of the end that is no socket yet. */
+/*
+ * Makes two connected ends: *b is a socket; *in and *out are the pipes of the end that is not a
+ * socket yet.
+ */
 static int end_new(unsigned flags, struct file **b, struct file **in, struct file **out)
 {
 	struct file *r[2], *w[2];
@@ -307,7 +321,7 @@ int64_t sys_socket(const uint64_t *a)
 	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
 }
 
-/* A reference; or NULL, and why. */
+/* Returns a reference; or NULL, and the error in *err. */
 static struct file *socket_get(uint64_t fd, int64_t *err)
 {
 	return fd_get_kind((int)fd, &socket_ops, -ENOTSOCK, err);
@@ -349,7 +363,7 @@ int64_t sys_sendto(const uint64_t *a)
 	return r;
 }
 
-/* The other end has no name. */
+/* Returns the address of the other end, which has no name. */
 static int no_name_out(uint64_t len_at)
 {
 	uint32_t none = 0;
@@ -416,7 +430,7 @@ int64_t sys_shutdown(const uint64_t *a)
 }
 
 /* ---- names ---- */
-/* To a program that has told its room: as much as fits, and how long the name is. */
+/* Copies a name to a program: as much as fits into its room, and the name's length. */
 static int64_t name_out(const struct sockname *n, uint64_t to, uint64_t len_at)
 {
 	uint32_t room, len = n->n_len;
@@ -450,7 +464,7 @@ static int64_t give_name(const uint64_t *a, bool peer)
 int64_t sys_getsockname(const uint64_t *a) { return give_name(a, false); }
 int64_t sys_getpeername(const uint64_t *a) { return give_name(a, true); }
 
-/* ---- meeting by a name ---- */
+/* ---- connecting by a name ---- */
 static int name_in(uint64_t from, uint64_t len, struct sockname *n)
 {
 	*n = (struct sockname){ .n_len = (uint32_t)len };
@@ -460,7 +474,7 @@ static int name_in(uint64_t from, uint64_t len, struct sockname *n)
 		return -EFAULT;
 	if (n->n_family != AF_UNIX)
 		return -EINVAL;
-	if (n->n_path[0] != '\0') /* a path ends with its 0, or with the address */
+	if (n->n_path[0] != '\0') /* a path ends at its 0 or at the end of the address */
 		for (n->n_len = 2; n->n_len < len && n->n_path[n->n_len - 2] != '\0';)
 			n->n_len++;
 	if (n->n_path[0] != '\0' && n->n_len < 2 + NAME_BYTES)
@@ -470,7 +484,7 @@ static int name_in(uint64_t from, uint64_t len, struct sockname *n)
 
 static bool is_abstract(const struct sockname *n) { return n->n_path[0] == '\0'; }
 
-/* The path of a name, in kernel memory; kfree (PATH_MAX). NULL: no memory. */
+/* Copies the path of a name to kernel memory, to be freed by kfree (PATH_MAX). NULL: no memory. */
 static char *path_of(const struct sockname *n)
 {
 	char *path = kzalloc(PATH_MAX);
@@ -480,7 +494,7 @@ static char *path_of(const struct sockname *n)
 	return path;
 }
 
-/* The file of a name is made: *ip, a reference. */
+/* Makes the file of a name: *ip, a reference. */
 static int make_node(const char *path, struct inode **ip)
 {
 	struct inode *cwd = proc_hold_inode(&this_proc()->p_cwd);
@@ -547,7 +561,7 @@ int64_t sys_bind(const uint64_t *a)
 
 int64_t sys_listen(const uint64_t *a)
 {
-	unsigned n = (unsigned)a[1] + 1; /* Linux's: one more than was asked for */
+	unsigned n = (unsigned)a[1] + 1; /* as on Linux: one more than the program asked for */
 	struct socket *s;
 	int64_t err;
 	struct file *f = socket_get(a[0], &err);
@@ -568,7 +582,7 @@ int64_t sys_listen(const uint64_t *a)
 	return err;
 }
 
-/* The socket becomes connected to one that will be accepted from l. names_lock held. */
+/* Connects the socket to a new socket that will be accepted from l. names_lock held. */
 static int64_t connect_to(struct socket *s, struct socket *l)
 {
 	struct file *other, *in, *out;
@@ -612,7 +626,7 @@ static int64_t try_connect(struct socket *s, const struct sockname *n, const str
 	return err;
 }
 
-#define LOOK_AGAIN_NS 20000000u /* a queue may get room between the look and the sleep */
+#define LOOK_AGAIN_NS 20000000u /* a queue may get room between the check and the sleep */
 
 static int64_t connect_socket(struct file *f, const struct sockname *n, const struct inode *node)
 {
@@ -629,7 +643,7 @@ static int64_t connect_socket(struct file *f, const struct sockname *n, const st
 	return err;
 }
 
-/* The file of a name; NULL for an abstract one. */
+/* Finds the file of a name; NULL for an abstract name. */
 static int find_node(const struct sockname *n, struct inode **ip)
 {
 	struct inode *cwd;
@@ -671,7 +685,7 @@ int64_t sys_connect(const uint64_t *a)
 
 static bool has_queued(void *arg) { return ((struct socket *)arg)->s_queued > 0; }
 
-/* The first that connected; NULL: there is none. */
+/* Takes the first connected end; NULL: there is none. */
 static struct file *take_queued(struct socket *s)
 {
 	struct file *f = NULL;
@@ -772,7 +786,7 @@ int64_t sys_getsockopt(const uint64_t *a)
 	return copy_out(a[3], v, len) != 0 || copy_out(a[4], &len, sizeof(len)) != 0 ? -EFAULT : 0;
 }
 
-/* Sizes, timeouts and the like: accepted, without effect. */
+/* Options for sizes, timeouts and the like are accepted without effect. */
 int64_t sys_setsockopt(const uint64_t *a)
 {
 	int64_t err;

@@ -2,13 +2,14 @@
 /*
  * splice and tee: bytes between a pipe and a file, or between two pipes, without a program's memory.
  *
- * Bytes leave a pipe only when they are where they belong: they are looked at, written, then taken, all under the lock of the pipe
- * that gives. Of a file the offset moves by what the pipe took. Both calls wait until something can be moved, then move what there
- * is; SPLICE_F_NONBLOCK, or O_NONBLOCK of a pipe, forbids waiting for pipes.
+ * Bytes are removed from a pipe only after they have arrived: they are copied, written, then
+ * removed, all under the lock of the source pipe. A file's offset advances by the bytes that the
+ * pipe took. Both calls wait until a byte can be moved, then move the bytes that are there;
+ * SPLICE_F_NONBLOCK, or O_NONBLOCK of a pipe, forbids waiting for pipes.
  *
  * Left out: pages do not move, they are copied (vmsplice moves them); SPLICE_F_MOVE and SPLICE_F_MORE are hints without effect.
  *
- * Locks: none held here but the file's offset's (f_lock).
+ * Locks: only f_lock of a file whose own offset is used.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
@@ -17,7 +18,7 @@
 
 struct splice {
 	struct file *in, *out;
-	uint64_t *inoff, *outoff; /* where; NULL: a pipe, or a file that has no place */
+	uint64_t *inoff, *outoff; /* the offset; NULL: a pipe, or a file without an offset */
 	uint64_t len;
 	bool nonblock;
 	char *buf;
@@ -89,7 +90,10 @@ static bool pipe_never_waits(const struct file *f)
 	return file_is_pipe(f) && (f->f_flags & O_NONBLOCK) != 0;
 }
 
-/* What may be moved at all; 0 or an error. at: the caller gave an offset for the side. */
+/*
+ * Checks whether bytes can be moved to or from that side; 0 or an error. at: the caller gave an
+ * offset for the side.
+ */
 static int check_splice(const struct splice *s, bool in_at, bool out_at)
 {
 	bool from = file_is_pipe(s->in), to = file_is_pipe(s->out);
@@ -120,7 +124,7 @@ static int64_t splice_any(struct splice *s)
 	return from ? splice_to_file(s) : splice_from_file(s);
 }
 
-/* off: where the caller keeps the offset of f, 0: nowhere, it is the file's own. */
+/* off: the program's address of the offset for f; 0: the file's own offset is used. */
 static uint64_t *place_of(struct file *f, uint64_t off, uint64_t *copy)
 {
 	if (!f->f_ops->fo_seekable)
@@ -128,7 +132,7 @@ static uint64_t *place_of(struct file *f, uint64_t off, uint64_t *copy)
 	return off != 0 ? copy : &f->f_off;
 }
 
-/* The file whose own offset is used is locked meanwhile. */
+/* A file whose own offset is used is locked during the call. */
 static int64_t splice_files(struct splice *s, uint64_t inp, uint64_t outp)
 {
 	uint64_t in_at = 0, out_at = 0;

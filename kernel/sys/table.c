@@ -2,8 +2,9 @@
 /*
  * The way into the kernel: from a system call's number to its function, from a fault to as_fault.
  *
- * The table is made of calls.h. A call returns its result or a negative error; -ERESTART is settled by trap_leave. A number
- * without a call answers ENOSYS and is counted. Locks: none; the counters are atomic.
+ * The table is made of calls.h. A call returns its result or a negative error; trap_leave settles
+ * -ERESTART. A number without a call gives ENOSYS and is counted. Locks: none; the counters are
+ * atomic.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
@@ -14,7 +15,10 @@ struct call {
 	const char *name;
 	int64_t (*fn)(const uint64_t *);
 };
-/* The architecture's column; a call that it lacks lands in a slot that no number reaches. */
+/*
+ * The architecture's column; a call that the architecture lacks is put into a slot that no number
+ * reaches.
+ */
 #if defined(__x86_64__)
 #define NUMBER(x86, riscv) ((x86) >= 0 ? (x86) : (int)NCALLS + (riscv))
 #else
@@ -82,7 +86,7 @@ static void fault_signal(enum vm_err e, vaddr_t addr)
 #define NOMEM_TRIES 200u
 #define REFUSED_TRIES 8u
 
-/* Since the two counts were taken: every write of page-out failed, and there were some. */
+/* Have all writes of page-out since the two counts failed, and was there at least one? */
 static bool disk_refuses(uint64_t errors, uint64_t written)
 {
 	const struct vm_stats *st = vm_statistics(the_vm);
@@ -91,8 +95,9 @@ static bool disk_refuses(uint64_t errors, uint64_t written)
 }
 
 /*
- * Memory was reserved, so frames come: page-out has to write some first, and other threads have to let go of theirs. A disk
- * that takes no writes ends the wait soon: then no frame will come.
+ * Memory was reserved, so frames will become free: page-out must write pages first, and other
+ * threads must release their locked pages. If all writes to the disk fail, the wait ends soon, as
+ * no frame will become free.
  */
 enum vm_err fault_in(struct as *as, vaddr_t addr, enum fault_type type, enum seg_rw rw)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Programs for a machine whose swap disk fails: `errors once`, where it fails one request; `errors stack`, where it never
- * gives back what was written.
+ * Programs for a machine whose swap disk fails: `errors once`: the disk fails one request; `errors
+ * stack`: every read of written blocks fails.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -27,7 +27,7 @@ static void on_signal(int sig)
 	siglongjmp(escape, 1);
 }
 
-/* The count of that name in /proc/quire. */
+/* Returns the count of that name in /proc/quire. */
 static unsigned long number(const char *name)
 {
 	FILE *f = fopen("/proc/quire", "r");
@@ -43,7 +43,7 @@ static unsigned long number(const char *name)
 	return n;
 }
 
-/* Memory is written and read twice. An access that takes a signal is made again. */
+/* Writes memory and reads it twice. An access that raises a signal is repeated. */
 static int bear_one_error(void)
 {
 	uint64_t *p = mmap(NULL, PAGES * PG, MAPPED, -1, 0);
@@ -68,13 +68,16 @@ static int bear_one_error(void)
 	return wrong != 0 || signals >= 9;
 }
 
-/* A child sleeps until its kernel stack is in swap, then is woken. This process reads nothing from swap: it is locked in memory. */
+/*
+ * A child sleeps until its kernel stack is in swap, then is woken. This process reads no page from
+ * swap, as it is locked in memory.
+ */
 static int wake_a_swapped_child(void)
 {
 	int fd[2];
 	char c;
 
-	(void)number("stacks_out"); /* makes the heap that it needs */
+	(void)number("stacks_out"); /* allocates the heap before the memory is locked */
 	if (pipe(fd) != 0 || mlockall(MCL_CURRENT) != 0)
 		return 1;
 	if (fork() == 0)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random system calls with random arguments: `fuzz SEED CHILDREN CALLS [STEP]`. Whatever they answer, the kernel must go on:
- * run.py looks for a panic, for a machine that hangs, and at what vm_check finds.
+ * Random system calls with random arguments: `fuzz SEED CHILDREN CALLS [STEP]`. Whatever the calls
+ * return, the kernel must keep running: run.py checks for a panic, for a hanging machine, and for
+ * errors found by vm_check.
  *
- * Each child makes CALLS calls, drawn from its own seed, on files, pipes and memory that it has just made. STEP prints
- * each call before it is made. A child that makes no call for a while (it waits for something that never comes) is killed. The
- * first process stays outside of what a call may name: it makes no random calls, and no call gets its number.
+ * Each child makes CALLS calls, drawn from its own seed, on files, pipes and memory that it has
+ * just made. STEP prints each call before it is made. A child that makes no call for a while (it
+ * waits for an event that never occurs) is killed. The first process makes no random calls, and no
+ * call gets its number as an argument.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,7 +39,7 @@ struct progress {
 	volatile unsigned long calls;
 };
 static struct progress *shared; /* a slot for each child that runs now */
-static uint8_t *area;           /* readable and writable; the page behind it is not there */
+static uint8_t *area;           /* readable and writable; the page behind it is not mapped */
 static uint64_t rng;
 static int step;
 static const char *const names[] = { "/tmp/fuzz/a", "/tmp/fuzz/b", "/tmp/fuzz/d", "/tmp/fuzz/d/c",
@@ -53,7 +55,7 @@ static uint64_t next(void)
 }
 static uint64_t below(uint64_t n) { return next() % n; }
 
-/* A number as calls take them: small, a flag, a power of two, near an end. */
+/* Draws a number of the kinds that calls take: small, a flag, a power of two, near an end. */
 static uint64_t number(void)
 {
 	static const uint64_t edges[] = { 0, 1, 2, 3, 4, 8, 16, 4095, 4096, 4097, 65536, AREA,
@@ -70,7 +72,7 @@ static uint64_t number(void)
 	}
 }
 
-/* Somewhere in the area, at its end, or nowhere. */
+/* Draws an address in the area, at its end, or outside all mappings. */
 static uint64_t address(void)
 {
 	uint64_t base = (uint64_t)(uintptr_t)area;
@@ -95,7 +97,7 @@ static uint64_t argument(void)
 	}
 }
 
-/* Words that calls find behind pointers. */
+/* Fills the area with words for calls that read through pointers. */
 static void fill_area(void)
 {
 	uint64_t *w = (uint64_t *)(void *)area;
@@ -104,7 +106,10 @@ static void fill_area(void)
 		w[i] = below(3) == 0 ? address() : number();
 }
 
-/* May this child make the call? What ends the child soon is rare; nothing may name the first process or its memory. */
+/*
+ * May this child make the call? Calls that would end the child are rare; no argument may name the
+ * first process or its memory.
+ */
 static int allowed(long nr, uint64_t *a)
 {
 	switch (nr) {
@@ -199,7 +204,7 @@ static void child(uint64_t seed, unsigned long calls, struct progress *p)
 
 	rng = seed * 0x9e3779b97f4a7c15ull + 1;
 	setsid();
-	sigaction(SIGALRM, &sa, NULL); /* what waits gets EINTR */
+	sigaction(SIGALRM, &sa, NULL); /* a waiting call gets EINTR */
 	setitimer(ITIMER_REAL, &often, NULL);
 	setrlimit(RLIMIT_MEMLOCK, &lock);
 	setrlimit(RLIMIT_AS, &space);
@@ -239,7 +244,7 @@ static struct slot slots[AT_ONCE];
 static unsigned begun, killed, died;
 static unsigned long total;
 
-/* Children that have ended, and orphans of theirs. */
+/* Reaps ended children and their orphans. */
 static void reap(void)
 {
 	int status;
@@ -270,7 +275,7 @@ static void begin(unsigned i, uint64_t seed, unsigned long calls)
 	begun++;
 }
 
-/* A child that makes no more calls waits for something that does not come. */
+/* Kills a child that makes no more calls: it waits for an event that does not occur. */
 static void look_at(unsigned i)
 {
 	slots[i].idle = shared[i].calls == slots[i].last ? slots[i].idle + 1 : 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the kernel must do for programs, asked by a program of Linux: built static against a C library, run in the machine by run.py,
- * and natively beside it, where every answer must be the same. `programs NAME...` runs some; none: all.
- * Prints "ok NAME" or "FAILED NAME line"; the status is the number of failures.
+ * Tests of the kernel's behaviour by a Linux program: built static against a C library, run in the
+ * machine by run.py, and natively on Linux, where every result must be the same. `programs NAME...`
+ * runs some; none: all. Prints "ok NAME" or "FAILED NAME line"; the status is the number of
+ * failures.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -279,8 +280,11 @@ static void signals_arrive(void)
 	CHECK(signals == 1 && on_alt);
 	CHECK(pipe(fd) == 0);
 	pid_t pid = fork();
-	/* The child's signal interrupts the parent's read, which goes on (SA_RESTART): the child sleeps so that the parent most likely waits
-	 * in its read. If it does not wait yet, what is checked holds as well. */
+	/*
+	 * The child's signal interrupts the parent's read, which continues (SA_RESTART). The child
+	 * sleeps first, so that the parent most likely waits in its read; if the parent does not
+	 * wait yet, the checks hold as well.
+	 */
 	if (pid == 0) {
 		struct timespec t = { 0, 50000000 };
 
@@ -466,7 +470,7 @@ static void directories_and_names(void)
 	CHECK(rmdir("/tmp/dir") == 0 && stat("/tmp/dir", &a) == -1 && errno == ENOENT);
 }
 
-/* Once each of these led the kernel to an address that the program had named. */
+/* Each of these calls once made the kernel access an address that the program had passed. */
 static void odd_arguments_are_refused(void)
 {
 	CHECK(mknod("/tmp/odd", S_IFLNK | 0777, 0x1234) == -1 && errno == EINVAL);
@@ -476,7 +480,7 @@ static void odd_arguments_are_refused(void)
 	    0); /* a descriptor has 32 bits */
 }
 
-/* Such a directory was once removed, and its inode stayed on the disk without a name. */
+/* The inode of such a removed directory once stayed on the disk without a name. */
 static void a_mount_point_keeps_its_name(void)
 {
 	CHECK(rmdir("/proc") == -1 && errno == EBUSY);
@@ -488,7 +492,10 @@ static void a_mount_point_keeps_its_name(void)
 	CHECK(rmdir("/tmp/over") == 0 && access("/proc/self/maps", R_OK) == 0);
 }
 
-/* from: another file of that file system. What such a directory was given once had no way to it, and stayed on the disk. */
+/*
+ * from: another file of that file system. A file that was added to such a directory once could not
+ * be reached, and stayed on the disk.
+ */
 static void give_names_to_a_removed_directory(const char *dir, const char *from)
 {
 	int kept = open(from, O_RDWR | O_CREAT, 0644), fd = -1;
@@ -511,7 +518,7 @@ static void a_removed_directory_takes_no_names(void)
 	give_names_to_a_removed_directory("/dev/shm/gone", "/dev/shm/kept");
 }
 
-/* ---- more than there is ---- */
+/* ---- more memory than the machine has ---- */
 static void what_cannot_be_kept_is_refused(void)
 {
 	size_t total = 0;
@@ -527,7 +534,10 @@ static void what_cannot_be_kept_is_refused(void)
 		munmap(p[--n], 16 * MIB);
 }
 
-/* Byte for byte beside a model: a word a page says what must be there. Forks now and then; each child checks all. */
+/*
+ * Compares memory byte by byte with a model: a word for each page determines its contents. Forks
+ * now and then; each child checks all pages.
+ */
 static void random_writes_and_forks(void)
 {
 	enum { PAGES = 12288, STEPS = 60000 }; /* 48 MiB */
@@ -568,8 +578,9 @@ static void random_writes_and_forks(void)
 }
 
 /*
- * A thread reads a few pages again and again while another one needs more memory than there is: the pages are taken from
- * under the first thread, whose CPU must forget them in time.
+ * A thread reads a few pages again and again while another one needs more memory than there is: the
+ * first thread's pages are evicted while it reads, and its CPU must flush their translations in
+ * time.
  */
 enum { HOT = 32, COLD = 10240, ROUNDS = 3, MANY_ROUNDS = 60 };
 static uint8_t *hot;
@@ -594,7 +605,7 @@ static void *read_hot(void *arg)
 	return arg;
 }
 
-/* The other thread writes all its memory that often, or until something wrong was read. */
+/* The other thread writes all its memory this many times, or until a wrong byte was read. */
 static void read_beside_rounds(unsigned rounds)
 {
 	uint8_t *cold = map(COLD * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -621,7 +632,10 @@ static void read_beside_rounds(unsigned rounds)
 
 static void a_hot_thread_reads_right(void) { read_beside_rounds(ROUNDS); }
 
-/* For a machine that is broken on purpose: whether a CPU still has a translation when its page is taken is a matter of chance. */
+/*
+ * For a machine that is broken on purpose: it is a matter of chance whether a CPU still has a
+ * translation when its page is evicted.
+ */
 static void a_hot_thread_reads_right_for_long(void) { read_beside_rounds(MANY_ROUNDS); }
 
 static const struct test long_tests[] = {

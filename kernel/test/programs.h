@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Shared by the files of the test program `programs`: checks, and the tests that programs_proc.c has. */
+/*
+ * Declarations for the files of the test program `programs`: checks, and the tests in other files.
+ */
 #ifndef QUIRE_KERNEL_PROGRAMS_H
 #define QUIRE_KERNEL_PROGRAMS_H
 
 #define PG 4096ul
 #define MIB (1ul << 20)
 
-extern int failed_line; /* of the first check of the running test that failed; 0: none */
+extern int failed_line; /* line of the running test's first failed check; 0: none */
 #define CHECK(e)                                                                                   \
 	do {                                                                                       \
 		if (!(e) && failed_line == 0)                                                      \
@@ -16,12 +18,12 @@ extern int failed_line; /* of the first check of the running test that failed; 0
 struct test {
 	const char *name;
 	void (*fn)(void);
-	int native; /* Linux gives the same answers, on any machine: the test runs there, too */
+	int native; /* Linux gives the same results on any machine, so the test also runs there */
 };
 /* clang-format off */
 #define T(f, n) { #f, f, n }
 /* clang-format on */
-/* Each ended by an entry without a name. */
+/* Each table ends with an entry without a name. */
 extern const struct test proc_tests[];       /* programs_proc.c */
 extern const struct test pipe_tests[];       /* programs_pipe.c */
 extern const struct test call_tests[];       /* programs_call.c */

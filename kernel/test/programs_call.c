@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Tests of `programs` (programs.c): system calls as public suites use them, each of which answered otherwise than Linux once. */
+/*
+ * Tests of `programs` (programs.c): system calls as public suites use them; the result of each once
+ * differed from Linux.
+ */
 #define _GNU_SOURCE
 #include "programs.h"
 
@@ -20,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The status of a child that runs fn. */
+/* Runs fn in a child and returns the child's status. */
 static int in_child(int (*fn)(void *), void *arg)
 {
 	int status = -1;
@@ -69,7 +72,7 @@ static int be_killed(void *arg)
 
 static void no_core_is_told_of(void) { CHECK(in_child(be_killed, NULL) == SIGABRT); }
 
-/* ---- locks that know their owner ---- */
+/* ---- locks with a recorded owner ---- */
 static pthread_mutex_t *shared_mutex(int robust, int protocol)
 {
 	pthread_mutex_t *m =
@@ -187,7 +190,10 @@ static void *close_the_other_end(void *arg)
 	return arg;
 }
 
-/* The end that is closed first must not touch the pipe after the other end's close has freed it. */
+/*
+ * The close of the first end must not touch the pipe after the other end's close has freed the
+ * pipe.
+ */
 static void both_ends_close_at_once(void)
 {
 	pthread_t t;
@@ -265,7 +271,7 @@ static void shared_memory_has_names(void)
 		names++;
 	CHECK(names == 3); /* . and .. too */
 	closedir(dir);
-	/* a private mapping keeps what it writes to itself */
+	/* writes to a private mapping do not reach the file */
 	CHECK(ftruncate(fd, 2 * PG) == 0);
 	p = mmap(NULL, 2 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	CHECK(p != MAP_FAILED && memcmp(p, "first", 5) == 0 && p[PG] == 0);
@@ -278,7 +284,10 @@ static void shared_memory_has_names(void)
 	CHECK(unlink("/dev/shm/link") == 0 && stat("/dev/shm/dir", &st) == -1 && errno == ENOENT);
 }
 
-/* A file had a place of its own for its bytes, by its number: on Sv39 there were 63 of them. */
+/*
+ * Each file once had a fixed place for its bytes, by its number, and on Sv39 there were only 63
+ * places.
+ */
 static void many_files_of_memory_fit(void)
 {
 	int fd[200];
@@ -326,7 +335,7 @@ static void locks_of_files_exclude(void)
 		_exit(wait_for_lock(&fd));
 	CHECK(waitpid(pid, &status, WNOHANG) == 0);
 	CHECK((other = open("/tmp/locked", O_RDWR)) >= 0);
-	close(other); /* any descriptor of the file: the locks are gone */
+	close(other); /* closing any descriptor of the file drops the locks */
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 	other = open("/tmp/locked", O_RDWR);
 	CHECK(flock(fd, LOCK_EX) == 0 && flock(other, LOCK_EX | LOCK_NB) == -1);

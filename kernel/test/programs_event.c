@@ -58,14 +58,14 @@ static void timers_are_files(void)
 	CHECK(read(fd, &n, 7) == -1 && errno == EINVAL);
 	CHECK(read(fd, &n, sizeof(n)) == 8 && n >= 1);
 	usleep(100000);
-	CHECK(read(fd, &n, sizeof(n)) == 8 && n >= 4); /* what was missed is counted */
+	CHECK(read(fd, &n, sizeof(n)) == 8 && n >= 4); /* missed expirations are counted */
 	t = after_ms(0, 0);
 	CHECK(timerfd_settime(fd, 0, &t, &old) == 0 && old.it_interval.tv_nsec == 20000000);
 	CHECK(timerfd_gettime(fd, &old) == 0 && old.it_value.tv_sec == 0 &&
 	    old.it_value.tv_nsec == 0);
 	CHECK(read(fd, &n, sizeof(n)) == -1 && errno == EAGAIN);
 	close(fd);
-	/* a time on the wall that has passed, and one that comes; reading waits */
+	/* a past and a future time of the wall clock; reading waits */
 	fd = timerfd_create(CLOCK_REALTIME, 0);
 	wall = now_ns(CLOCK_REALTIME);
 	t = (struct itimerspec){ { 0, 0 }, { 1, 0 } };
@@ -121,7 +121,7 @@ static void timers_send_signals(void)
 	await_rings(3);
 	CHECK(rang >= 3 && rang_value == 42 && rang_code == SI_TIMER);
 	CHECK(timer_gettime(one, &now) == 0 && now.it_interval.tv_nsec == 10000000);
-	/* one signal is pending at most; what it misses is its overrun */
+	/* at most one signal is pending; further expirations are its overrun */
 	sigemptyset(&set);
 	sigaddset(&set, SIGRTMIN + 3);
 	sigprocmask(SIG_BLOCK, &set, NULL);
@@ -148,7 +148,7 @@ static void timers_send_signals(void)
 static volatile int called;
 static void call_back(union sigval v) { called += v.sival_int; }
 
-/* The C library makes a thread for these, to which the kernel sends the signal. */
+/* For SIGEV_THREAD the C library makes a thread, to which the kernel sends the signal. */
 static void timers_call_functions(void)
 {
 	struct sigevent ev = { .sigev_notify = SIGEV_THREAD };
@@ -190,7 +190,7 @@ static void signals_are_files(void)
 	CHECK(si[1].ssi_signo == (uint32_t)SIGRTMIN && si[1].ssi_int == 1234 &&
 	    si[1].ssi_code == SI_QUEUE);
 	CHECK(read(fd, si, sizeof(si)) == -1 && errno == EAGAIN);
-	/* a thread that waits is woken */
+	/* a waiting thread is woken */
 	fcntl(fd, F_SETFL, 0);
 	if ((pid = fork()) == 0) {
 		usleep(30000);
@@ -228,7 +228,10 @@ static void *ping(void *arg)
 	return arg;
 }
 
-/* Nothing is lost: every count that was written, every time a timer went off, and signals come only while epoll_pwait waits. */
+/*
+ * No event is lost: every written count and every expiration of a timer arrives, and signals arrive
+ * only while epoll_pwait waits.
+ */
 static void epoll_timers_and_signals_together(void)
 {
 	struct sigaction sa = { .sa_sigaction = ring, .sa_flags = SA_SIGINFO | SA_RESTART }, old;
@@ -309,7 +312,7 @@ static int connected_to(const char *name)
 	return -1;
 }
 
-/* Doubles what each of many clients sends, byte by byte, until it closes. */
+/* Echoes each byte of many clients twice, until a client closes. */
 static void serve(int l, int clients)
 {
 	struct sockaddr_un peer;
@@ -369,7 +372,8 @@ static void meet_by(const char *name)
 	CHECK(
 	    bind(l, (struct sockaddr *)&a, len) == -1 && (errno == EINVAL || errno == EADDRINUSE));
 	CHECK(bind(other, (struct sockaddr *)&a, len) == -1 && errno == EADDRINUSE);
-	CHECK(connected_to(name) == -1 && errno == ECONNREFUSED); /* it does not listen yet */
+	/* the socket does not listen yet */
+	CHECK(connected_to(name) == -1 && errno == ECONNREFUSED);
 	CHECK(accept(l, NULL, NULL) == -1 && errno == EINVAL);
 	CHECK(getpeername(other, (struct sockaddr *)&a, &len) == -1 && errno == ENOTCONN);
 	CHECK(send(other, "x", 1, MSG_NOSIGNAL) == -1 && errno == ENOTCONN);
@@ -377,7 +381,7 @@ static void meet_by(const char *name)
 	fcntl(l, F_SETFL, O_NONBLOCK);
 	CHECK(accept(l, NULL, NULL) == -1 && errno == EAGAIN);
 	fcntl(l, F_SETFL, 0);
-	for (int i = 0; i < CLIENTS; i++) { /* more at a time than the queue takes */
+	for (int i = 0; i < CLIENTS; i++) { /* more clients at a time than the queue holds */
 		if ((pid[i] = fork()) == 0)
 			_exit(ask(name, getppid()) ? 6 : 1);
 		CHECK(pid[i] > 0);
@@ -387,11 +391,14 @@ static void meet_by(const char *name)
 		serve(l, CLIENTS);
 	CHECK(server > 0);
 	for (int i = 0; server < 0 && i < CLIENTS; i++)
-		kill(pid[i], SIGKILL); /* else they would wait for ever */
+		kill(pid[i], SIGKILL); /* otherwise the clients would wait forever */
 	close(l);
 	for (int i = 0; i < CLIENTS; i++)
 		CHECK(waitpid(pid[i], &status, 0) == pid[i] && WEXITSTATUS(status) == 6);
-	/* By its number: this is the first process, whose children orphans of other tests become. */
+	/*
+	 * Waits by the child's number, as this may be the first process, which also has orphans of
+	 * other tests as children.
+	 */
 	CHECK(
 	    waitpid(server, &status, 0) == server && WIFEXITED(status) && WEXITSTATUS(status) == 8);
 	CHECK(connected_to(name) == -1 && errno == ECONNREFUSED);
@@ -413,7 +420,9 @@ static void sockets_meet_by_names(void)
 	CHECK(connected_to("/dev") == -1 && errno == ECONNREFUSED);
 }
 
-/* Who has connected and was not accepted finds the end when the listener goes. */
+/*
+ * A client that has connected and was not accepted reads end of file when the listener is closed.
+ */
 static void a_listener_goes_with_its_queue(void)
 {
 	struct sockaddr_un a;
@@ -428,7 +437,7 @@ static void a_listener_goes_with_its_queue(void)
 	CHECK(read(c, &b, 1) <= 0);
 	close(c);
 	s = socket(AF_UNIX, SOCK_STREAM, 0);
-	CHECK(bind(s, (struct sockaddr *)&a, len) == 0); /* the name is free again */
+	CHECK(bind(s, (struct sockaddr *)&a, len) == 0); /* the socket's name is free again */
 	close(s);
 	CHECK(socket(AF_INET, SOCK_STREAM, 0) == -1 || getenv("NATIVE") != NULL);
 }
@@ -445,7 +454,10 @@ static void *ask_flags(void *arg)
 	return wrong ? arg : NULL;
 }
 
-/* The flags of descriptors were once read from a table that another thread had replaced by a larger one. */
+/*
+ * The flags of descriptors were once read from an old table after another thread had replaced it by
+ * a larger table.
+ */
 static void flags_are_asked_while_the_table_grows(void)
 {
 	void *wrong = NULL;

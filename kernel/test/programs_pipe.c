@@ -42,7 +42,10 @@ static int read_all(int fd, uint8_t *to, size_t n)
 	return 1;
 }
 
-/* File to pipe to file: offsets move as they should, and every byte is where it was. */
+/*
+ * Splices from a file to a pipe to a file: offsets advance correctly, and every byte is at its
+ * place.
+ */
 static void splice_carries_files(void)
 {
 	int from = open("/tmp/splice.from", O_RDWR | O_CREAT | O_TRUNC, 0600),
@@ -73,7 +76,7 @@ static void splice_carries_files(void)
 	CHECK(lseek(from, 0, SEEK_CUR) == N && lseek(to, 0, SEEK_CUR) == N);
 	CHECK(splice(from, NULL, fd[1], NULL, 10, 0) == 0); /* the file's end */
 	CHECK(lseek(to, 0, SEEK_SET) == 0 && read_all(to, got, N) && memcmp(got, bytes, N) == 0);
-	/* offsets of the caller's: the files' own stay */
+	/* with the caller's offsets, the files' own offsets stay */
 	CHECK(splice(from, &at, fd[1], NULL, 50, 0) == 50 && at == 150);
 	CHECK(splice(fd[0], NULL, to, &where, 50, 0) == 50 && where == 8242);
 	CHECK(lseek(from, 0, SEEK_CUR) == N && lseek(to, 0, SEEK_CUR) == N);
@@ -101,8 +104,11 @@ static void splice_and_tee_between_pipes(void)
 	for (ssize_t n = 0, r; n < 4102; n += r) {
 		r = tee(a[0], b[1], 4102, 0);
 		CHECK(r > 0);
-		if (r !=
-		    4102) /* a part was there: Linux moves buffers, each a piece of the stream */
+		/*
+		 * only a part of the bytes was there: Linux moves buffers, each a piece of the
+		 * stream
+		 */
+		if (r != 4102)
 			break;
 	}
 	CHECK(read(b[0], word, 3) == 3 && memcmp(word, "one", 3) == 0);
@@ -158,7 +164,7 @@ static void splice_waits_or_says_so(void)
 		;
 	CHECK(fcntl(b[1], F_SETFL, 0) == 0);
 	CHECK(splice(file, NULL, b[1], NULL, 2, SPLICE_F_NONBLOCK) == -1 && errno == EAGAIN);
-	CHECK(lseek(file, 0, SEEK_CUR) == 0); /* nothing was taken from it */
+	CHECK(lseek(file, 0, SEEK_CUR) == 0); /* no byte was taken from the pipe */
 	close(file);
 	for (unsigned i = 0; i < 2; i++) {
 		close(a[i]);
@@ -189,7 +195,7 @@ static void splice_refuses_what_it_cannot(void)
 	signal(SIGPIPE, SIG_IGN);
 	close(b[0]);
 	CHECK(splice(a[0], NULL, b[1], NULL, 1, 0) == -1 && errno == EPIPE);
-	CHECK(splice(a[0], NULL, file, NULL, 3, 0) == 3); /* nothing was lost on the way */
+	CHECK(splice(a[0], NULL, file, NULL, 3, 0) == 3); /* no byte was lost */
 	signal(SIGPIPE, SIG_DFL);
 	close(a[0]);
 	close(a[1]);
@@ -201,7 +207,9 @@ static void splice_refuses_what_it_cannot(void)
 
 static uint8_t spliced_page[4096] __attribute__((aligned(4096)));
 
-/* A shell's <(...): a pipe that is opened by its place among the descriptors; and a file that has no name any more. */
+/*
+ * A shell's <(...): opens a pipe by its descriptor in /proc; and a file that has no name any more.
+ */
 static void descriptors_are_opened_by_name(void)
 {
 	struct iovec v = { spliced_page, 4096 };
@@ -220,13 +228,13 @@ static void descriptors_are_opened_by_name(void)
 	close(fd[0]);
 	CHECK(read(other, word, 8) == 1 && word[0] == 'd' && read(other, word, 8) == 0);
 	close(other);
-	/* a pipe that no process writes any more is opened for reading at once */
+	/* opening a pipe without a writer for reading does not wait */
 	CHECK(pipe(fd) == 0 && write(fd[1], "e", 1) == 1 && close(fd[1]) == 0);
 	snprintf(path, sizeof(path), "/dev/fd/%d", fd[0]);
 	CHECK((other = open(path, O_RDONLY)) >= 0 && read(other, word, 8) == 1);
 	close(fd[0]);
 	close(other);
-	/* what was spliced in and never read goes with the pipe */
+	/* bytes that were spliced in and never read are freed with the pipe */
 	CHECK(pipe(fd) == 0 && vmsplice(fd[1], &v, 1, 0) == 4096);
 	close(fd[0]);
 	close(fd[1]);
@@ -267,8 +275,8 @@ static void sockets_come_in_pairs(void)
 	CHECK(shutdown(s[1], SHUT_WR) == 0 && read(s[0], word, 8) == 0 && write(s[0], "x", 1) == 1);
 	close(s[1]);
 	CHECK(poll(&p, 1, 0) == 1 && (p.revents & (POLLIN | POLLHUP)) == (POLLIN | POLLHUP));
-	CHECK(
-	    send(s[0], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE); /* and the program goes on */
+	/* and the program continues */
+	CHECK(send(s[0], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
 	close(s[0]);
 	CHECK(recv(open("/dev/null", O_RDONLY), word, 1, 0) == -1 && errno == ENOTSOCK);
 }

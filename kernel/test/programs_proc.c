@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Tests of `programs` (programs.c): pages through pipes, and what /proc tells of memory. */
+/* Tests of `programs` (programs.c): pages through pipes, and the files of /proc about memory. */
 #define _GNU_SOURCE
 #include "programs.h"
 
@@ -47,7 +47,10 @@ static int is_filled(const uint8_t *p, size_t n, unsigned seed)
 
 #define SPLICED (8 * PG)
 
-/* Between bytes that are written, pages keep their place in the stream; a receiver that splices gets them, one that reads, too. */
+/*
+ * Pages between written bytes keep their place in the stream; a receiver gets them by splice and by
+ * read.
+ */
 static void vmsplice_moves_pages(void)
 {
 	uint8_t *from =
@@ -76,7 +79,7 @@ static void vmsplice_moves_pages(void)
 	CHECK(is_filled(to, SPLICED, 1) && is_filled(from, SPLICED, 1));
 	CHECK(read(fd[0], word, 3) == 3 && memcmp(word, "two", 3) == 0);
 
-	/* a child gives pages away; they come to be at an address of this process */
+	/* a child gives pages away, which are then mapped in this process */
 	fill(to, SPLICED, 9);
 	if ((pid = fork()) == 0) {
 		fill(from, SPLICED, 2);
@@ -186,7 +189,7 @@ static void smaps_counts_what_is_there(void)
 	CHECK(smaps_of(p, "Size:") == 32 && smaps_of(p, "Rss:") == 0);
 	for (unsigned i = 0; i < 5; i++)
 		p[i * PG] = 1;
-	CHECK(mlock(p, 5 * PG) == 0); /* nothing of it is paged out while it is looked at */
+	CHECK(mlock(p, 5 * PG) == 0); /* no page of it is paged out during the checks */
 	/* memory that is first touched in order may be filled a little ahead */
 	CHECK(smaps_of(p, "Rss:") >= 20 && smaps_of(p, "Rss:") <= 32);
 	CHECK(smaps_of(p, "Anonymous:") == smaps_of(p, "Rss:") &&
@@ -273,7 +276,7 @@ static void proc_quire_counts(void)
 		munmap(p[i], PG);
 	moved = number_in("/proc/quire", "xfer_move");
 	vmsplice_moves_pages();
-	/* the gift moves into the pipe and out of it */
+	/* the gift moves into the pipe and out again */
 	CHECK(number_in("/proc/quire", "xfer_move") == moved + 2 * SPLICED / PG);
 	CHECK(number_in("/proc/quire", "xfer_share") >= SPLICED / PG);
 }
@@ -288,7 +291,10 @@ static int read_image(int fd)
 	return p == MAP_FAILED || !is_filled(p, IMAGE, 4);
 }
 
-/* What one process has read of a file, others map without reading, and without frames of their own. */
+/*
+ * Pages of a file that one process has read are mapped by other processes without a read and
+ * without further frames.
+ */
 static void an_image_is_in_memory_once(void)
 {
 	int fd = open("/tmp/image", O_RDWR | O_CREAT | O_TRUNC, 0700), status;
@@ -329,7 +335,7 @@ static void *sleep_on_a_futex(void *arg)
 	return arg;
 }
 
-/* Sleeps with one thread in a pipe and one at a futex; then everything must be as it was. */
+/* One thread sleeps in a pipe, another at a futex; afterwards all memory must be unchanged. */
 static int sleep_and_look(int fd)
 {
 	uint8_t *p =
@@ -354,7 +360,7 @@ static void sleepers_are_swapped_out_and_come_back(void)
 	unsigned long out = number_in("/proc/quire", "stacks_out"),
 		      in = number_in("/proc/quire", "stacks_in");
 	unsigned long seen = out;
-	size_t room = 40 * MIB; /* more than the machine has: page-out runs */
+	size_t room = 40 * MIB; /* more memory than the machine has, so that page-out runs */
 	uint8_t *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int fd[2], status;
 	pid_t pid;
@@ -372,7 +378,7 @@ static void sleepers_are_swapped_out_and_come_back(void)
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 	CHECK(number_in("/proc/quire", "stacks_in") >= in + 2);
 	CHECK(number_in("/proc/quire", "swapped_processes") > 0);
-	/* the swapper once held the lock of the processes while it wrote, and whoever forked waited for the disk */
+	/* the swapper once held proc_lock while it wrote, and each fork waited for the disk */
 	CHECK(number_in("/proc/quire", "disk1_waits_under_proc_lock") == 0);
 	close(fd[0]);
 	close(fd[1]);

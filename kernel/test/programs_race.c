@@ -77,7 +77,10 @@ static void execs_for_ever(void)
 	_exit(1);
 }
 
-/* A signal that came while exec ended the other threads once went with the thread that took it. */
+/*
+ * A signal that arrived while exec ended the other threads was once lost with the thread that took
+ * it.
+ */
 static void a_kill_reaches_what_execs(void)
 {
 	int status, fd[2];
@@ -158,7 +161,10 @@ static void *wait_for_all(void *count)
 	}
 }
 
-/* The child of a vfork was once freed by another thread that waited, while the first one still looked at it. */
+/*
+ * The structure of a vfork's child was once freed by another waiting thread, while the vforking
+ * thread still read it.
+ */
 static void others_wait_for_a_vforked_child(void)
 {
 	pthread_t t;
@@ -212,7 +218,7 @@ static void threads_end_while_others_fork(void)
 	CHECK(bad[0] == 0 && bad[1] == 0);
 }
 
-/* exit_group while threads are made, run, fault and sleep. */
+/* Calls exit_group while threads are made, run, fault and sleep. */
 static void a_process_ends_in_the_middle(void)
 {
 	int status;
@@ -284,7 +290,7 @@ static int counter_rests(void)
 	return *counter == before;
 }
 
-/* Only the thread that took the signal once stopped. */
+/* A stop signal once stopped only the thread that took it. */
 static void a_stop_stops_every_thread(void)
 {
 	int status;
@@ -300,7 +306,10 @@ static void a_stop_stops_every_thread(void)
 		usleep(1000);
 	CHECK(kill(pid, SIGSTOP) == 0 && waitpid(pid, &status, WUNTRACED) == pid &&
 	    WIFSTOPPED(status));
-	/* A thread stops when it leaves the kernel. If the counting thread goes on, this loop does not end. */
+	/*
+	 * A thread stops when it leaves the kernel. If the counting thread does not stop, this loop
+	 * does not end.
+	 */
 	for (int rests = 0; rests < 3;)
 		rests = counter_rests() ? rests + 1 : 0;
 	CHECK(kill(pid, SIGCONT) == 0);
@@ -313,7 +322,7 @@ static void a_stop_stops_every_thread(void)
 /* ---- time ---- */
 static void on_alarm(int sig) { (void)sig; }
 
-/* More seconds than nanoseconds can count once were none at all. */
+/* A time of more seconds than nanoseconds can count was once taken as zero. */
 static void a_long_sleep_is_long(void)
 {
 	static const time_t lengths[] = { (time_t)1 << 62, 18446744074, (time_t)(~0ull >> 1) };
@@ -345,7 +354,7 @@ static void *look_all_the_time(void *arg)
 	return arg;
 }
 
-/* A reader never finds a gap: it would end with SIGSEGV. */
+/* A reader never finds an unmapped address, which would raise SIGSEGV. */
 static void a_mapping_is_replaced_at_once(void)
 {
 	int fd = memfd_create("quire", 0), p[2], status;
@@ -404,7 +413,10 @@ static void write_records(const char *path, int w)
 	_exit(0);
 }
 
-/* Records that do not fill a ring evenly, from several processes: each arrives whole. A writer that polls is told the truth. */
+/*
+ * Records that do not fill a ring evenly, from several processes: each arrives whole. poll gives a
+ * writer the right answer.
+ */
 static void small_writes_stay_whole(void)
 {
 	static const char path[] = "/tmp/small_writes";

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What tries to break the kernel: too many processes, full disks, files that shrink under their mappings, names that many
- * processes change, programs that are replaced or killed while they wait for the disk. A part of the program `programs`. Each test
- * compares what it sees with what Linux guarantees.
+ * Stress tests: too many processes, full disks, files that shrink under their mappings, names that
+ * many processes change, programs that are replaced or killed while they wait for the disk. A part
+ * of the program `programs`. Each test compares its results with Linux's guarantees.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -53,7 +53,10 @@ static void explode(struct bomb *b)
 		pause();
 }
 
-/* Whatever the limit is, the process that reaches it gets an error, and its group can be killed. */
+/*
+ * Whatever the limit is, fork in the process that reaches it fails with an error, and the process's
+ * group can be killed.
+ */
 static void a_fork_bomb_is_refused_and_can_be_killed(void)
 {
 	struct bomb *b = shared_pages(1);
@@ -68,10 +71,10 @@ static void a_fork_bomb_is_refused_and_can_be_killed(void)
 	while (b->refused == 0 && b->made < BOMB_MOST)
 		usleep(10000);
 	CHECK(b->odd == 0);
-	for (int i = 0; i < 3; i++) /* a child that was made meanwhile got no signal */
+	for (int i = 0; i < 3; i++) /* a child that was made during the kill got no signal */
 		CHECK(kill(-pid, SIGKILL) == 0 || errno == ESRCH);
 	CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
-	/* this may be the first process, to which the orphans come */
+	/* this may be the first process, which becomes the parent of orphans */
 	for (unsigned tries = 0; tries < 6000 && kill(-pid, SIGKILL) == 0; tries++) {
 		while (waitpid(-1, &status, WNOHANG) > 0)
 			;
@@ -98,7 +101,7 @@ static void note_bus(int sig, siginfo_t *si, void *context)
 	siglongjmp(past_fault, 1);
 }
 
-/* The byte, or -1: SIGBUS with that address. */
+/* Returns the byte, or -1 for a SIGBUS with that address. */
 static int byte_at(volatile uint8_t *p)
 {
 	bus_code = 0;
@@ -107,7 +110,7 @@ static int byte_at(volatile uint8_t *p)
 	return *p;
 }
 
-/* What the mapping shows of a file whose first `size` bytes are `fill`. */
+/* Checks the mapping of a file whose first `size` bytes are `fill`. */
 static void check_mapping(uint8_t *p, size_t size, int fill)
 {
 	size_t end = (size + PG - 1) & ~(PG - 1);
@@ -141,7 +144,7 @@ static void shrink_and_grow(const char *name)
 		CHECK(ftruncate(fd, (off_t)less) == 0);
 		check_mapping(shared, less, i & 0x7f);
 		check_mapping(private, less, i & 0x7f);
-		/* what was cut off does not come back */
+		/* bytes that were cut off do not reappear */
 		CHECK(ftruncate(fd, TRUNC_PAGES * PG) == 0);
 		for (size_t at = less; at < TRUNC_PAGES * PG; at += 509)
 			CHECK(byte_at(shared + at) == 0 && byte_at(private + at) == 0);
@@ -162,7 +165,7 @@ static void a_file_shrinks_under_its_mappings(void)
 	sigaction(SIGBUS, &old, NULL);
 }
 
-/* The blocks of such pages were once not there when the pages were written. */
+/* Such pages once had no blocks when they were written. */
 static void a_mapping_beyond_the_end_is_kept_once_the_file_grows(void)
 {
 	enum { N = 64 };
@@ -181,7 +184,10 @@ static void a_mapping_beyond_the_end_is_kept_once_the_file_grows(void)
 	unlink("/tmp/grows");
 }
 
-/* A process cuts a file off and another one reads it by its mapping: it sees old bytes, zeroes or SIGBUS, nothing else. */
+/*
+ * A process truncates a file while another process reads its mapping: the reader sees old bytes,
+ * zeroes or SIGBUS only.
+ */
 static void one_truncates_and_others_read(void)
 {
 	struct sigaction sa = { .sa_sigaction = note_bus, .sa_flags = SA_SIGINFO }, old;
@@ -223,7 +229,7 @@ enum { NAMERS = 4, NAME_ROUNDS = 400 };
 
 static int is_one_of(int err, int a, int b, int c) { return err == a || err == b || err == c; }
 
-/* Anything but success and the errors that a race may give is odd. */
+/* Counts results other than success and the errors that a race may cause. */
 static int change_names(const char *dir, unsigned rng)
 {
 	char a[64], b[64];
@@ -281,7 +287,7 @@ static void names_change_under_many(void)
 	race_for_names("/dev/shm/names");
 }
 
-/* A name that is only ever replaced is never missing, and its file is whole. */
+/* A name that is only replaced is never missing, and its file is complete. */
 static void replace_and_open(const char *name, const char *fresh)
 {
 	volatile int *stop = shared_pages(1);
@@ -327,7 +333,7 @@ static void fill_block(uint8_t *block, unsigned n)
 		memcpy(block + i, &(uint64_t){ n * 0x9e3779b97f4a7c15ull + i }, 8);
 }
 
-/* Blocks written until the disk refused, with what error. */
+/* Writes blocks until the disk refuses; returns their number and the error. */
 static unsigned fill_file(int fd, int *err)
 {
 	uint8_t block[PG];
@@ -356,7 +362,10 @@ static void check_file(int fd, unsigned n)
 
 enum { ROOMS = 64 };
 
-/* Nearly all room is taken, without being written to, by files without names; the number of files. */
+/*
+ * Takes nearly all room by files without names, without writing to them; returns the number of
+ * files.
+ */
 static unsigned take_room(const char *dir, off_t size, int *fds)
 {
 	unsigned files = 0;
@@ -374,7 +383,7 @@ static unsigned take_room(const char *dir, off_t size, int *fds)
 	return files;
 }
 
-/* The disk is left as it was; run.py's e2fsck looks at it. */
+/* Leaves the disk as it was; run.py checks it by e2fsck. */
 static void a_full_disk_refuses_and_corrupts_nothing(void)
 {
 	int fd = open("/tmp/fills", O_RDWR | O_CREAT | O_TRUNC, 0644), other, err = 0;
@@ -448,7 +457,10 @@ static void touch_much(void)
 			_exit(1);
 }
 
-/* PROGRAMS_LEFT in the environment: how often. Made by programs_are_replaced_while_they_swap. */
+/*
+ * PROGRAMS_LEFT in the environment: number of rounds. Made by
+ * programs_are_replaced_while_they_swap.
+ */
 static void fills_memory_and_execs(void)
 {
 	int left = atoi(getenv("PROGRAMS_LEFT") != NULL ? getenv("PROGRAMS_LEFT") : "0");

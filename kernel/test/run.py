@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-SOAK_SECONDS = int(os.environ.get('SOAK_SECONDS', 10))  # of the test under memory pressure
+SOAK_SECONDS = int(os.environ.get('SOAK_SECONDS', 10))  # seconds of the test under memory pressure
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
@@ -67,7 +67,7 @@ class Machine:
         self.img.mkdir(exist_ok=True)
 
     def build(self):
-        """Once: what goes into every image."""
+        """Made once: the files of every image."""
         extra = self.img / 'extra'
         shutil.rmtree(extra, ignore_errors=True)
         (extra / 'bin').mkdir(parents=True)
@@ -78,19 +78,19 @@ class Machine:
         (extra / 'test/shell.sh').write_text(SHELL)
 
     def image(self):
-        """A fresh one for each test."""
+        """Makes a new image for each test."""
         subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={
             'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'ARCH': self.arch, 'DEBIAN': str(self.dir / 'debian'),
             'SIZE': '128', 'SWAP': '512'})
 
     def command(self, memory, append, cpus=1, swap=''):
-        """QEMU's. swap: put before the swap disk's file."""
+        """QEMU's options for the disks. swap: text before the name of the swap disk's file."""
         drives = ['file=%s%s,format=raw,rerror=report,werror=report' % (swap if name == 'swap.img' else '', self.img / name)
                   for name in ('root.img', 'swap.img')]
         return machine.command(self.arch, self.kernel, memory, cpus, 'root=0 swap=1 seed=1 ' + append, drives)
 
     def boot(self, memory, append, cpus=1, timeout=300, swap='', typed=None):
-        """Status (the kernel's own, None: it did not switch off) and what it said."""
+        """Returns the kernel's status (None: it did not switch off) and its output."""
         code, text = machine.run(self.command(memory, append, cpus, swap), timeout, typed or b'')
         if machine.status(code) is None or 'vm_check: 0 violations' not in text:
             return None, text
@@ -112,7 +112,7 @@ def test_static(m):
 
 
 def test_the_tables_of_the_vm_take_two_percent(m):
-    # and what does not depend on how much memory there is; the time is printed, not judged
+    # and the tests that do not depend on the amount of memory; the time is printed, not judged
     for memory in (16, 64, 256):
         started = time.monotonic()
         status, text = m.boot(memory, 'init=/bin/sh arg0=-c arg1=exit^0')
@@ -138,7 +138,7 @@ def test_shell_in_16_mib(m):
 
 
 def test_the_shell_reads_the_terminal(m):
-    # The firmware may take the first byte that is typed. The erase character takes the x away.
+    # The firmware may consume the first typed byte. The erase character removes the x.
     status, text = m.boot(16, 'init=/bin/sh', typed=b'\necho $((6 * 7))x\x7f\nsleep 0 &\nwait; exit 5\n')
     return status == 5 and '\n42\n' in text, text
 
@@ -167,8 +167,9 @@ def test_no_shootdown_is_found_out(m):
     right, text = m.boot(24, 'init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
     if right != 0 or 'hot thread: 0 wrong' not in text:
         return False, text
-    # broken on purpose: other CPUs are not told; the program reads what is not its own, or worse. With a CPU more than threads that work
-    # the reader stays on its own: wherever the other thread runs, its flushes are done
+    # The machine is broken on purpose: other CPUs do not flush, so the program reads pages of others, or fails. With
+    # one CPU more than working threads, the reader keeps its CPU: the CPU on which the other thread runs does its own
+    # flushes
     wrong, text = m.boot(24, 'mmu.noshoot=1 quiet=1 init=/bin/programs arg0=a_hot_thread_reads_right_for_long', cpus=4)
     return wrong != 0, text
 
@@ -188,7 +189,8 @@ def test_a_disk_that_cannot_be_written_is_sigbus(m):
 
 
 def boot_with_one_error(m, kind, errno):
-    """(signals that the program took, errors that the kernel saw, what it said), for a swap disk that fails once, at its page 100."""
+    """(signals that the program took, errors that the kernel saw, what it said), for a swap disk that fails once, at
+    its page 100."""
     conf = m.img / 'blkdebug.conf'
     conf.write_text('[inject-error]\nevent = "%s_aio"\niotype = "%s"\nerrno = "%d"\nonce = "on"\nsector = "800"\n'
                     % (kind, kind, errno))
@@ -211,7 +213,7 @@ def test_a_read_that_fails_once_costs_a_signal_at_most(m):
 
 
 def test_a_kernel_stack_that_cannot_be_read_stops_the_machine(m):
-    # the swapper once tried again for ever
+    # the swapper once tried again forever
     conf = m.img / 'blkdebug.conf'
     conf.write_text('[inject-error]\nevent = "read_aio"\niotype = "read"\nerrno = "5"\nonce = "off"\n')
     code, text = machine.run(m.command(24, 'maxslp=1 init=/bin/errors arg0=stack', swap='blkdebug:%s:' % conf), 300)
@@ -249,13 +251,14 @@ def test_four_cpus_under_pressure(m):
 
 
 def test_the_end_waits_for_every_process(m):
-    # vm_check once ran beside programs and threads of the kernel that went on: it counts references, and they changed meanwhile
+    # vm_check once ran while programs and threads of the kernel continued; the references that it counts changed
+    # meanwhile
     status, text = m.boot(24, 'init=/bin/sh arg0=-c arg1=/bin/soak^4^600^&^/bin/sleep^2;exit^5', cpus=4)
     return status == 5, text
 
 
 def test_pipes_whose_ring_cannot_grow(m):
-    # a writer of a record that was larger than the room left once asked again and again
+    # the writer of a record larger than the remaining room once polled without end
     names = ('pipes_carry_everything', 'small_writes_stay_whole', 'splice_carries_files')
     status, text = m.boot(24, 'pipe.nogrow=1 init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)))
     return status == 0 and all('ok %s\n' % name in text for name in names), text
@@ -267,7 +270,7 @@ def test_the_first_process_cannot_be_killed(m):
 
 
 def test_a_long_command_line(m):
-    # words behind the first 511 bytes, and bytes of a word behind its 127th, were once not seen
+    # words of the command line behind byte 511, and bytes of a word behind its 127th, were once ignored
     status, text = m.boot(16, 'init=/bin/sh arg0=-c arg1=test^${#0}^=^1500 arg2=' + 1500 * 'x')
     if status != 0:
         return False, text

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory pressure on every CPU, byte for byte beside a model: `soak PROCESSES SECONDS`.
+ * Memory pressure on every CPU, checked byte by byte against a model: `soak PROCESSES SECONDS`.
  *
- * Each process has 12 MiB of private memory, of which two threads own half each, and all share 8 MiB, of which each thread owns
- * some pages. A step writes a page of the thread's own whole, by a number, or reads one and compares every byte. In between a
- * process forks a child, which checks a snapshot of everything private and diverges; sends pages through a pipe; maps and unmaps;
- * and reads a file that is larger than its share of the page cache. Prints "soak: N steps, M wrong" and ends with M != 0.
+ * Each process has 12 MiB of private memory, of which two threads own half each, and all share 8
+ * MiB, of which each thread owns some pages. A step writes a whole page of the thread with bytes
+ * derived from a number, or reads a page and compares every byte. In between a process forks a
+ * child, which checks a snapshot of all private memory and then writes to it; sends pages through a
+ * pipe; maps and unmaps; and reads a file that is larger than its share of the page cache. Prints
+ * "soak: N steps, M wrong" and ends with M != 0.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -72,7 +74,7 @@ static void step_on(uint8_t *base, uint32_t *is, unsigned page, uint64_t r, cons
 	counts[me].steps++;
 }
 
-/* The child has everything as it is now, and what it writes stays its own. */
+/* The child sees all memory as it is now, and its writes stay private. */
 static void check_a_fork(void)
 {
 	pid_t pid = fork();

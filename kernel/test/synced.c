@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What was synced is there after a power cut: `synced write` makes files until the machine dies, `synced check N` looks for the
- * first N. A file is written under another name, synced, renamed, and its directory synced; then "synced NUMBER" is printed.
+ * Synced data survives a power cut: `synced write` makes files until the machine is killed, `synced
+ * check N` checks the first N files. A file is written under another name, synced, renamed, and its
+ * directory synced; then "synced NUMBER" is printed.
  */
 #include <fcntl.h>
 #include <stdint.h>
