@@ -4,8 +4,8 @@
  * are cheaper), and the memory that it keeps for each frame and each mapping. Only the core's own
  * structures are read and written; the times leave out the machine's TLB and disk.
  *
- *   bench_core [rounds [segments]] prints the best of that many rounds (5), in ns of this computer;
- *   with segments only the line of a space with so many segments
+ *   bench_core [rounds [segments]]     prints the best of that many rounds (5), in ns of this computer; with segments only the
+ *                                      line of a space with so many segments
  *
  * Space: `segments` pages of anonymous memory, each a segment of its own with a page's hole behind it.
  */

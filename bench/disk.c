@@ -8,10 +8,11 @@
  * An unnamed file of MiB (256) in DIRECTORY (/var/tmp), written beforehand, past the page cache (O_DIRECT), one thread, one
  * read at a time of 4 KiB in no order. Figures, each a key with .min, .median and .max, in microseconds a read:
  *
- *   disk.read_us reads alone disk.awake_us the same, begun by io_submit, the result awaited by
- *   polling instead of sleeping disk.mixed_us as many bytes are written meanwhile, in pieces of 64
- *   KiB, as a pager must that evicts modified pages: at most four pieces in flight (io_submit);
- *   time for both disk.sync_us the same, each piece waited for
+ *   disk.read_us    reads alone
+ *   disk.awake_us   the same, begun by io_submit, the result awaited by polling instead of sleeping
+ *   disk.mixed_us   as many bytes are written meanwhile, in pieces of 64 KiB, as a pager must that evicts modified pages:
+ *                   at most four pieces in flight (io_submit); time for both
+ *   disk.sync_us    the same, each piece waited for
  */
 #include <errno.h>
 #include <fcntl.h>

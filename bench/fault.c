@@ -17,8 +17,9 @@
  *
  * Prints key-value lines as fault_kernel does; microseconds:
  *
- *   us_per_access wall time over accesses, including hits us_per_fault the same time, less that of
- *   the hits, over the faults for pages in the store: the kernel calls these major faults
+ *   us_per_access   wall time over accesses, including hits
+ *   us_per_fault    the same time, less that of the hits, over the faults for pages in the store: the
+ *                   kernel calls these major faults
  *
  * and, an access, the major faults and how much of the file was read and written (faults_per_access, read_kib_per_access,
  * written_kib_per_access); how many other faults there were, and how many pages read ahead (others_per_fault, ahead_per_fault);

@@ -10,8 +10,8 @@
  * limit itself: bench/peers.sh runs it inside a memory cgroup with a swap area on. It prints
  * key-value lines; the figures are microseconds:
  *
- *   us_per_access wall time over accesses, including hits us_per_fault the same time, less that of
- *   the hits, over the process's major faults
+ *   us_per_access    wall time over accesses, including hits
+ *   us_per_fault     the same time, less that of the hits, over the process's major faults
  *
  * and, an access, the major faults and what the machine swapped in and out meanwhile (faults_per_access, read_kib_per_access,
  * written_kib_per_access), and what was resident at the end (resident_mib).

@@ -8,12 +8,13 @@ Each program runs natively, then in 110, 95, 90, 75, 60, 50, 40 and 25 percent o
 resident set of the native run). Every figure is made of two times of one round, and is the median of
 --rounds rounds; outputs are compared with the native run's.
 
-  quire `quire run --memory SHARE`, the default pool and swap file; no cgroup kernel the same
-program in a memory cgroup with limit B = SHARE, the kernel swapping to zram with lz4. The cgroup is
-not charged for zram: the most that zram took, Z, is memory in addition. So the kernel's cell stands
-at (B + Z) / peak, and Quire runs once more with that memory (the column `same memory`) waited part
-of the run's time that Quire took to serve faults faults pages brought in from the store, those read
-ahead among them; rescues: pages given back that had only been tested
+  quire    `quire run --memory SHARE`, the default pool and swap file; no cgroup
+  kernel   the same program in a memory cgroup with limit B = SHARE, the kernel swapping to zram with lz4. The
+           cgroup is not charged for zram: the most that zram took, Z, is memory in addition. So the kernel's cell
+           stands at (B + Z) / peak, and Quire runs once more with that memory (the column `same memory`)
+  waited   part of the run's time that Quire took to serve faults
+  faults   pages brought in from the store, those read ahead among them; rescues: pages given back that had
+           only been tested
 
 A run is killed after --bound times the native time, and its cell says so. If the kernel's OOM
 killer kills the program, the cell says killed.

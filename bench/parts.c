@@ -7,12 +7,15 @@
  *
  * Keys with .min, .median and .max, in microseconds a page; pages in random order:
  *
- *   served_us a fault on a missing page that another thread of the process, on the same CPU,
- *   answers by a copy: the floor of a fault under `quire run` slot_us an empty slot of the arena is
- *   filled and its page moved in stage_us a resident page is filled and copied in out_us a page
- *   moves to the arena drop_us memory of the arena is given back, 32 pages a call look_us
- *   PAGEMAP_SCAN tells which pages were written, all at once protect_us the same, and protects all
- *   of them write_us a write to a page that is protected in this way: the kernel notes it
+ *   served_us    a fault on a missing page that another thread of the process, on the same CPU, answers by a copy: the floor of
+ *                a fault under `quire run`
+ *   slot_us      an empty slot of the arena is filled and its page moved in
+ *   stage_us     a resident page is filled and copied in
+ *   out_us       a page moves to the arena
+ *   drop_us      memory of the arena is given back, 32 pages a call
+ *   look_us      PAGEMAP_SCAN tells which pages were written, all at once
+ *   protect_us   the same, and protects all of them
+ *   write_us     a write to a page that is protected in this way: the kernel notes it
  *
  * Exit status 77 if the kernel lacks a part (Linux 6.8 has all), or does not let this user use it.
  */

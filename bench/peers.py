@@ -8,13 +8,14 @@ The work is that of bench/workload.h: 4 KiB read-modify-writes over --mib of
 anonymous memory, each access checked, in --limit of memory, one thread. Without --pattern the
 accesses are in random order; --writes is how many of a hundred write.
 
-  floor bench/floor.c: the kernel's part of an in-thread fault alone null libquire (bench/fault.c),
-budget --limit, a store that copies a page pool libquire, budget --limit, the LZ4 pool file
-libquire, budget --limit, a 2 MiB pool in passing, a swap file kzram plain mmap
-(bench/fault_kernel.c) in a cgroup of --limit, the kernel swapping to zram with lz4 kfile the same
-with a swap file of the kernel's on the same disk disk bench/disk.c: reads of 4 KiB past the page
-cache, one at a time, while as much is written behind run the program of kzram, unmodified, under
-`quire run --memory LIMIT`; at most 10000 accesses
+  floor   bench/floor.c: the kernel's part of an in-thread fault alone
+  null    libquire (bench/fault.c), budget --limit, a store that copies a page
+  pool    libquire, budget --limit, the LZ4 pool
+  file    libquire, budget --limit, a 2 MiB pool in passing, a swap file
+  kzram   plain mmap (bench/fault_kernel.c) in a cgroup of --limit, the kernel swapping to zram with lz4
+  kfile   the same with a swap file of the kernel's on the same disk
+  disk    bench/disk.c: reads of 4 KiB past the page cache, one at a time, while as much is written behind
+  run     the program of kzram, unmodified, under `quire run --memory LIMIT`; at most 10000 accesses
 
 Each round runs all of them once, in this order; a figure is the median of --repeats within its
 process, a ratio is made of two figures of one round, and the table has minimum, median and maximum

@@ -1,7 +1,7 @@
 #!/bin/sh
-# SPDX-License-Identifier: BSD-2-Clause Runs traces of real programs (quire-lab trace; needs
-# Debian's qemu-user) through every policy: misses in a tenth, a quarter and half of the pages that
-# each program uses. Traces are made once and kept. Usage: bench/traces.sh [PROGRAM ...]
+# SPDX-License-Identifier: BSD-2-Clause
+# Runs traces of real programs (quire-lab trace; needs Debian's qemu-user) through every policy: misses in a tenth, a quarter and
+# half of the pages that each program uses. Traces are made once and kept. Usage: bench/traces.sh [PROGRAM ...]
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 lab=${BUILD:-$top/build}/quire-lab

@@ -67,7 +67,7 @@ struct pol_base {
 	pfn_t b_room;
 	struct page_queue b_q[PQ_N];
 	uint32_t b_steps;  /* pages looked at since a page was last evicted or inserted */
-	uint32_t b_left;   /* next page of the queue that the end of a round goes through */
+	uint32_t b_left;   /* looks left in the queue b_probe */
 	uint32_t b_spread; /* POL_REFS_WRITES: pages that standby may hold */
 	uint32_t b_rand;   /* state of the random numbers: the same sequence in every run */
 	uint8_t b_probe;   /* the queue that the end of a round goes through; 0: none */

@@ -342,7 +342,7 @@ pfn_t buddy_alloc(struct vm *, unsigned order,
     bool reserve); /* PFN_INVALID; respects vm_reserve unless reserve */
 void buddy_free(struct vm *, pfn_t, unsigned order);
 void buddy_know(
-    struct vm *, pfn_t upto); /* the frames below it are off line rather than unheard of */
+    struct vm *, pfn_t upto); /* the frames below it are off line, the others were never on line */
 pfn_t buddy_online(struct vm *, pfn_t n); /* asks mach_frames_grant; returns how many came */
 pfn_t buddy_offline_free(
     struct vm *, pfn_t n); /* takes free frames off line, discards and releases them */
@@ -548,7 +548,7 @@ void seg_detach(struct seg *);               /* a_lock W */
 void seg_unmap(struct seg *);                /* a_lock W: frees the segment, too */
 struct seg *as_segat(struct as *, vaddr_t);  /* a_lock */
 struct seg *as_seg_ge(struct as *, vaddr_t); /* a_lock: at or above */
-void as_hints_drop(struct as *);             /* a_lock W: a segment went */
+void as_hints_drop(struct as *);             /* a_lock W: a segment was removed */
 struct seg *seg_next(struct seg *);          /* a_lock */
 enum vm_err as_split(
     struct as *, vaddr_t); /* a_lock W: a boundary at va, if it is mapped. VM_NOMEM */

@@ -3,9 +3,9 @@
  * Address spaces: placing, moving, remapping, sealing.
  *
  * Everything here happens under a_lock as writer from the choice of the place to the end, so no
- * other thread maps in between. What can fail is done first (splits, reservations, the new
- * segment), then what cannot: a request that is refused leaves the space as it was, except where
- * as.h says otherwise.
+ * other thread maps in between. Steps that can fail come first (splits, reservations, the new
+ * segment), then those that cannot: a request that is refused leaves the space as it was, except
+ * where as.h says otherwise.
  *
  * Moving drops translations and changes the range of a segment; contents stay in the driver's maps, so a move costs what the
  * segment has in tables, not in bytes. Memory locks move along within a space (vm/as/as_lock.c);

@@ -29,7 +29,8 @@ struct rw {
 #define READ_AHEAD 32u
 #define READ_FIRST 4u
 
-/* How many pages from off one request shall bring, if the page at off is not in memory; `wanted` are asked for. */
+/* How many pages from off one request is to bring, if the page at off is not in memory; the caller
+ * asked for `wanted`. */
 static unsigned read_window(struct vm *vm, struct vnode *vp, voff_t off, uint64_t wanted)
 {
 	uint64_t n = wanted, most;

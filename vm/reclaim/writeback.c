@@ -4,7 +4,8 @@
  *
  * As fsflush of SVR4: a hand goes round all frames in `laps` ticks; a dirty page of a file that it meets is written, with
  * the dirty ones of the aligned 64 pages around it in the file. So a page is dirty for at most one round, what was modified
- * again is written again a round later, and the cost of a tick is bounded. Anonymous pages are page-out's business.
+ * again is written again a round later, and the cost of a tick is bounded. Page-out deals with
+ * anonymous pages.
  *
  * Locks: none across writes but the pages'. A vnode is kept by a reference taken while one of its pages is locked.
  */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Segments: loading translations with patience, and the answers for drivers that lack a member. */
+/* Segments: loading translations with retries, and the functions for members that a driver
+ * lacks. */
 #include "vm/impl.h"
 
 #define LOAD_TRIES 1000u /* conflicts of a load are moments of another CPU's work */

@@ -9,7 +9,7 @@
  * thread sleeps for long its stack is swapped out with it.
  *
  * Solaris keeps one segment with its own anon map and page lists; here segvn does all that already, and the kernel's space
- * finds a segment in O(log n). Neighbours without redzone merge, which is harmless: release splits them again.
+ * finds a segment in O(log n). Neighbours without redzone merge, but release splits them again.
  *
  * Released pieces of the size that was released last are kept for the next thread, mapped, locked,
  * with their contents.

@@ -12,9 +12,9 @@
  * after each cleaning, and after each reading of the log, faults. Setting the bit (page S) and clearing it (page E, rights
  * taken from all translations) exclude each other.
  *
- * Locks: pg_lock (RANK_VNODE) guards requests and log. Requests are linked through io_priv: nothing is allocated on the
- * way to free memory. After Mach's memory objects and Zircon's pagers (READ, DIRTY, WRITEBACK, detach). Left out: resizing,
- * copy-on-write of pager memory (a private mapping).
+ * Locks: pg_lock (RANK_VNODE) guards requests and log. Requests are linked through io_priv, so that
+ * page-out to a pager allocates nothing. After Mach's memory objects and Zircon's pagers (READ,
+ * DIRTY, WRITEBACK, detach). Left out: resizing, copy-on-write of pager memory (a private mapping).
  */
 #include "vm/impl.h"
 

@@ -571,8 +571,9 @@ static void read_extents(struct fault *f, uint64_t idx, uint64_t n)
 }
 
 /*
- * After a fault at f_va that needed the store: what can be had of n pages from slot idx on, f_va not among them, is mapped. The slots
- * of pages that follow each other are busy all at once, in rising order.
+ * After a fault at f_va that needed the store: of n pages from slot idx on, without f_va, those
+ * that are available are mapped. The slots of pages that follow each other are busy all at once, in
+ * rising order.
  */
 static void map_ahead(struct fault *f, uint64_t idx, uint64_t n)
 {

@@ -391,7 +391,8 @@ static struct segvn_data *dup_data(struct seg *seg, bool share)
 	return n;
 }
 
-/* The memory becomes shared: what another sharer writes must be seen, so translations to the page of zeroes go. */
+/* The memory becomes shared: writes of another sharer must be seen, so translations to the page of
+ * zeroes are dropped. */
 static void unload_zeroes(struct seg *seg)
 {
 	struct hat *hat = seg->s_as->a_hat;

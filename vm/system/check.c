@@ -84,7 +84,8 @@ static void vm_check_page_maps(struct vm_crosscheck *x, pfn_t pfn)
 		vm_violation(x, "vm: a page has more translations than the machine allows");
 }
 
-/* Kernel frames mapped through a hat are the port's business: only named pages have a mapping list. */
+/* The port accounts for kernel frames that are mapped through a hat: only named pages have a
+ * mapping list. */
 static unsigned vm_check_cross(struct vm *vm, void (*report)(void *, const char *), void *arg)
 {
 	struct vm_crosscheck x = { .vx_vm = vm, .vx_report = report, .vx_arg = arg };
