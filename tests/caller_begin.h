@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Between this header and caller_end.h lie helpers of tests. An assertion that fails in one of them names the line of the test
- * that called the helper, and not its own, which all tests share.
+ * Between this header and caller_end.h lie helpers of tests. A failing assertion in such a helper
+ * names the line of the test that called the helper, and not the helper's own line, which all tests
+ * share.
  *
  * How: behind caller_end.h each helper's name is defined as a macro that notes file and line of its use, with CALLER:
  *

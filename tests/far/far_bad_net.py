@@ -13,9 +13,10 @@ class BadNet:
 
     delay     seconds that every piece from the server waits before it goes on, in order
     pieces    bytes of one piece, at most: replies arrive in parts
-    cut       a connection ends after about so many bytes from the server, in the middle of what it says; once it has cut `cuts` times it
-              relays for good
-    how       of a cut: "reset", "close", or "half": what the client sends goes on to the server, and no answer comes back any more
+    cut       a connection ends after about so many bytes from the server, in the middle of what it says; once it has
+    cut `cuts` times it relays for good
+    how       of a cut: "reset", "close", or "half": what the client sends goes on to the server, and no answer comes
+    back any more
     """
 
     def __init__(self, port, delay=0.0, pieces=65536, cut=0, cuts=0, how="reset", seed=1):
@@ -55,7 +56,7 @@ class BadNet:
             self.spawn(self.relay, server, client, self.next_cut(), self.delay)
 
     def next_cut(self):
-        """After how many bytes this connection is cut; None: never."""
+        """Returns the number of bytes after which this connection is cut; None: never."""
         with self.lock:
             if self.cut == 0 or self.has_cut == self.cuts:
                 return None
@@ -77,7 +78,7 @@ class BadNet:
                     return
                 b.sendall(piece)
         except (OSError, ValueError):
-            pass  # the other direction has ended both
+            pass  # the other direction has ended both connections
         for s in (a, b):
             try:
                 s.shutdown(socket.SHUT_RDWR)

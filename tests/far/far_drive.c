@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * far_drive QUIRE-FAR URL [--ops N] [--seed N] [--clients N] [--pause] [-- option of quire-far…]: random requests through the
- * ring to a far engine beside a model of what each unit holds. Clients are processes, each with units of its own.
+ * far_drive QUIRE-FAR URL [--ops N] [--seed N] [--clients N] [--pause] [-- option of quire-far…]:
+ * random requests through the ring to a far engine, compared with a model of each unit's contents.
+ * Clients are processes, each with its own units.
  *
- * --pause: half-way prints "half", and goes on when it reads a line: meanwhile the test does something to the engine.
- * Ends with 0 and "ok: N requests, N errors"; or 1 and what was wrong. An error that the engine answers is counted, and the
- * unit's contents are unknown from then on; wrong bytes are never in order.
+ * --pause: half-way prints "half" and continues after it has read a line: in between, the test acts
+ * on the engine. Ends with 0 and "ok: N requests, N errors"; or with 1 and a line about the error.
+ * An error of the engine is counted, and the unit's contents are unknown from then on; wrong bytes
+ * always fail the test.
  */
 #include "far/start.h"
 #include "store/far_ring.h"
@@ -25,7 +27,7 @@
 #define SECTOR 4096u
 
 static struct far_ring *ring;
-static int life[2]; /* quire-far ends when our end of it is closed */
+static int life[2]; /* quire-far ends when this end of its socket is closed */
 
 static uint64_t next_random(uint64_t *s)
 {
@@ -46,7 +48,7 @@ struct totals {
 	uint64_t requests, errors;
 };
 
-/* version 0: nothing there; UINT64_MAX: not known */
+/* version 0: the unit is empty; UINT64_MAX: the contents are unknown */
 static int step(
     uint64_t *rnd, uint64_t version[UNITS], unsigned client, uint64_t *count, struct totals *t)
 {
@@ -135,7 +137,7 @@ static int run_clients(unsigned n, uint64_t ops, uint64_t seed, int pause, struc
 		return 1;
 	for (unsigned i = 0; i < n; i++) {
 		if (fork() == 0) {
-			/* If the test kills this program, no client works on. */
+			/* If the test kills this program, the kernel kills its clients, too. */
 			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 			(void)close(life[0]);
 			(void)close(go[1]);

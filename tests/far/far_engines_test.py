@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""far_engines_test.py QUIRE MAN-PAGE README [name…]: a hosted program over every engine and filter: its output is that of a native run; a page
-that is lost or wrong is SIGBUS, said in one line; the recipe of the man page and the README as it stands; delay and loss on the net.
+"""far_engines_test.py QUIRE MAN-PAGE README [name…]: a hosted program over every engine and filter: its output is
+that of a native run; a lost or wrong page gives SIGBUS and one line; the recipe of the man page and of the README
+works as printed; delay and loss on the net.
 
 Ends with "N passed, N failed, N skipped"."""
 import os
@@ -19,7 +20,7 @@ from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, long, nb
 
 QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
 HOST = Host(QUIRE, memory="8M", pages=3000)
-SMALL = Host(QUIRE, memory="8M", pages=2200)  # all that it reads goes through threads of ours
+SMALL = Host(QUIRE, memory="8M", pages=2200)  # all data that it reads passes through this test's threads
 native, start, equal, half = HOST.native, HOST.start, HOST.equal, HOST.half
 
 
@@ -44,7 +45,7 @@ def a_cluster_one_of_whose_masters_is_killed():
         victim = c.roles("master")[0]
         victim.kill()
         assert wait_until(lambda: len(c.roles("master")) == 3), "no replica took over"
-        victim.start()  # as a replica: without one a write could not be on enough of them
+        victim.start()  # as a replica: without a replica no write could reach enough replicas
         out, err = p.communicate(timeout=250)
         assert p.returncode == 0 and out == native(), "status %d: %s" % (p.returncode, err)
         assert wait_until(lambda: c.keys() == 0), "keys are left"
@@ -198,7 +199,7 @@ def the_key_lies_in_locked_memory_that_is_in_no_core_file():
         locked = [m for m in maps if {"lo", "dd", "wf"} <= m[3]]
         assert len(locked) == 1, locked
         with open("/proc/%d/mem" % pid, "rb") as mem:
-            mem.seek(locked[0][0] + 16)  # behind the length of the piece
+            mem.seek(locked[0][0] + 16)  # after the length of the piece
             key = mem.read(64)
             assert len(set(key)) > 16
             for at, to, writable, flags in maps:
@@ -233,7 +234,7 @@ def own_net(*argv):
 
 
 def on_a_net_of_its_own(*argv, **more):
-    """Runs a command in name spaces of its own: a network that has only a loopback, and processes, which all end with the command."""
+    """Runs a command in new namespaces: a network with only a loopback, and processes, all of which end with the command."""
     return subprocess.run(own_net(*argv), capture_output=True, text=True, timeout=280, **more)
 
 
@@ -260,9 +261,9 @@ def servers_of_a_recipe_end_when_the_test_is_killed():
         raise Skipped("no network name space can be made here")
     daemon = "redis-server --port 7001 --daemonize yes --save ''; until redis-cli -p 7001 ping; do sleep 0.1; done; "
     with tempfile.TemporaryDirectory() as d:
-        # It fails: nothing shuts the server down.
+        # The run fails: no process shuts the server down.
         assert on_a_net_of_its_own("sh", "-c", daemon + "exit 1", cwd=d).returncode == 1 and not working_in(d), "a server is left"
-        # It is killed: the one that starts it, as a test is.
+        # The process that starts the server is killed, as a test may be.
         test = "import subprocess, sys; subprocess.run(sys.argv[1:])"
         p = subprocess.Popen([sys.executable, "-c", test, *own_net("sh", "-c", daemon + "echo up; exec sleep 1000")], cwd=d,
                              stdout=subprocess.PIPE, text=True)
@@ -326,7 +327,7 @@ def redis_on_a_net_that_delays():
 @needs("redis-server", "redis-cli", "unshare", "ip", "iptables")
 @long
 def redis_over_a_link_of_5_ms_that_loses_a_packet_in_100():
-    # Packets of the size that Ethernet has: what follows a lost one makes TCP send it again at once, and not after 200 ms.
+    # Packets of Ethernet's size: packets after a lost packet make TCP send it again at once, not after 200 ms.
     link = "ip link set lo mtu 1500 && iptables -A INPUT -i lo -p tcp -m statistic --mode random --probability 0.01 -j DROP && "
     if on_a_net_of_its_own("sh", "-c", link + "true").returncode != 0:
         raise Skipped("this kernel drops no packets by rule, or has no network name space")

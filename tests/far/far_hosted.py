@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hosted programs for the tests of far swap: one whose memory does not fit, and what is left of a run."""
+"""Hosted programs for the tests of far swap: a program whose memory does not fit, and checks for leftovers of a run."""
 import functools
 import os
 import subprocess
@@ -10,7 +10,7 @@ from tidy import bytes_of, processes_where  # noqa: E402
 
 
 def program(pages):
-    """Touches pages that do not compress, in no order, twice; prints a sum. It says on standard error when it is half-way."""
+    """Touches incompressible pages twice, in random order; prints a sum. Prints on standard error when it is half-way."""
     return r"""
 import random, sys
 n = %d
@@ -50,7 +50,7 @@ class Host:
         return p.returncode, out, err
 
     def equal(self, *options, env=None):
-        """The output is that of a native run; answers what was said on standard error."""
+        """Checks that the output equals a native run's; returns the text of standard error."""
         rc, out, err = self.hosted(*options, env=env)
         assert rc == 0 and out == self.native(), "status %d, %r: %s" % (rc, out, err)
         return err
@@ -76,6 +76,6 @@ def name_of(process):
 
 
 def processes_of(mark, name=None):
-    """Processes with that mark, or those of that name; no corpses."""
+    """Processes with that mark, or of that name; no zombies."""
     word = b"QUIRE_FAR_TEST=%s" % str(mark).encode()
     return processes_where(lambda p: name in (None, name_of(p)) and word in bytes_of(p, "environ").split(b"\0"))

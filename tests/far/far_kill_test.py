@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""far_kill_test.py QUIRE [--moments N] [--seed N]: SIGKILL of one end of far swap at random moments leaves no key, file or process.
+"""far_kill_test.py QUIRE [--moments N] [--seed N]: SIGKILL of one end of far swap at random moments leaves no key,
+file or process.
 
-Each moment has an engine (Redis, NBD, an encrypted file), a victim (quire, quire-far, both, the program, the server) and a time after the start of
-the run, drawn by the seed. The run must end, by itself or with the victim. Then nothing is there that was not before: no process
-of the run, no file in the directory of the swap file nor in /dev/shm, no key on a server that lives."""
+Each moment has an engine (Redis, NBD, an encrypted file), a victim (quire, quire-far, both, the program, the server)
+and a time after the start of the run, drawn by the seed. The run must end, by itself or with the victim. Afterwards
+the run has left nothing: no process of the run, no file in the directory of the swap file or in /dev/shm, no key on a
+living server."""
 import argparse
 import os
 import random
@@ -46,7 +48,7 @@ def encrypted_file(d):
 
 
 def strike(victim, p, server, mark):
-    """Kills the victim, if it is there."""
+    """Kills the victim if it exists."""
     if victim == "server":
         server.kill()
     else:
@@ -89,7 +91,7 @@ def one_moment(host, rnd, number, most):
             time.sleep(delay)
             strike(victim, p, server, mark)
             try:
-                # Without its swap the program may still fit, barely: then it is slow.
+                # Without its swap the program may still barely fit; then it is slow.
                 p.communicate(timeout=max(300, 20 * most))
             except subprocess.TimeoutExpired:
                 p.kill()

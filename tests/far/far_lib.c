@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * far_lib QUIRE-FAR [option value]... [--pause] PLACE[,BYTES]...: options of struct quire_config, see take_option(); memory of
- * libquire over places, beside what it must hold. Threads write and read pages that do not compress, in no order.
+ * far_lib QUIRE-FAR [option value]... [--pause] PLACE[,BYTES]...: options of struct quire_config,
+ * see take_option(); memory of libquire over places, compared with its expected contents. Threads
+ * write and read incompressible pages in random order.
  *
- * --pause: half-way prints "half", and goes on when it reads a line. Ends with 0 and "ok: …"; 1 and what was wrong; 3 and "no:
- * REASON" if the system cannot be opened.
+ * --pause: half-way prints "half" and continues after it has read a line. Ends with 0 and "ok: …";
+ * with 1 and a line about the error; with 3 and "no: REASON" if the system cannot be opened.
  */
 #include <quire/quire.h>
 

@@ -23,7 +23,7 @@ def start(*words, env=None):
 
 
 def right(*words, env=None):
-    """Runs it, and answers what it counted."""
+    """Runs FAR-LIB and returns its counts."""
     p = start(*words, env=env)
     out, err = p.communicate(timeout=250)
     assert p.returncode == 0, "status %d: %s%s" % (p.returncode, out, err)
@@ -70,7 +70,7 @@ def a_cluster_is_swap_and_a_killed_master_loses_nothing():
         p = start("--pause", "--timeout", "20000", c.url() + SIZE)
         while p.stdout.readline() != "half\n":
             assert p.poll() is None
-        # Without writes that are on their way to a replica: those of the last moment would be lost.
+        # No write may still be on its way to a replica, as the last writes would be lost.
         assert wait_until(lambda: all(in_step(n) for n in c.roles("master")))
         c.roles("master")[0].kill()
         out, err = p.communicate("\n", timeout=250)
@@ -193,7 +193,7 @@ def a_killed_program_leaves_no_key_and_no_process():
     with Redis() as r:
         for moment in range(4):
             p = start("redis://127.0.0.1:%d" % r.port + SIZE, env=marked(r.port))
-            time.sleep(0.1 * moment)  # wherever it is by then
+            time.sleep(0.1 * moment)  # at whatever point the run is by then
             p.kill()
             p.communicate()
             assert wait_until(lambda: r.keys() == 0 and not processes_of(r.port, "quire-far"), 20), "something is left after moment %d" % moment

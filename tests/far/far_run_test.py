@@ -60,8 +60,8 @@ def an_encrypted_file_is_swap():
 
 @needs("nbdkit")
 def what_leaves_the_machine_cannot_be_read():
-    # The program's memory holds a word among what does not compress. On the server it is found only without encryption.
-    # It is looked for while the program waits: at the end everything is trimmed.
+    # The program's memory has a known word among incompressible bytes. The word is found on the server only without
+    # encryption. The search is done while the program waits, as all units are trimmed at the end.
     program = "import os\nw = b'quire-' + b'plain-text'\na = [os.urandom(2000) + w + os.urandom(2000) for _ in range(6000)]\n" \
               "print('full', flush=True)\ninput()\n"
     for encrypt, seen in (("far", False), ("none", True)):
@@ -90,7 +90,8 @@ print(sum(b[100] for b in a), flush=True)
 
 @needs("nbdkit")
 def an_old_page_that_the_server_gives_back_is_noticed():
-    # The old bytes were sealed with the same key for the same place: only the sum, which stays in memory, tells them from the new.
+    # The old bytes were encrypted with the same key for the same place: only the sum, which stays in memory, tells old
+    # from new bytes.
     for encrypt in ("far", "none"):
         with nbd_file() as (n, path):
             p = subprocess.Popen([QUIRE, "run", "-m", "8M", "--encrypt=" + encrypt, "--swap", n.url(), "--report", "none", "--",
@@ -159,13 +160,13 @@ def a_password_comes_from_a_file():
 
 
 def shown_of(word):
-    """What the list of processes shows with that word, but for the server's own."""
+    """The lines of the list of processes with that word, without the server's."""
     lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     return [line for line in lines if word in line and "redis-server" not in line]
 
 
 def has(name, word):
-    """Processes, but for the server, that have the word in that file."""
+    """Processes that have the word in that file, without the server."""
     return processes_where(lambda p: word in bytes_of(p, name) and name_of(p) != "redis-server")
 
 
@@ -250,7 +251,7 @@ def a_swap_file_leaves_room_to_others():
 
 
 def told_to_go(*options):
-    """The program is started, and has the line that it waits for when the caller has done something."""
+    """Starts the program; sends the line for which it waits after the caller has acted."""
     p = subprocess.Popen([QUIRE, "run", "-m", HOST.memory, *options, "--report", "json", "--", sys.executable, "-c", "print('ready', flush=True)\ninput()\n" +
                           program(HOST.pages)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.stdout.readline() == "ready\n"
@@ -270,14 +271,14 @@ def a_file_that_may_not_grow_sends_pages_on():
         with small_disk(256) as d, Nbdkit("memory", "64M") as n:
             run = told_to_go("--swap", d, "--swap-keep-free", "100M", "--swap", n.url(), "--encrypt=" + encrypt)
             next(run)
-            with open(os.path.join(d, "others"), "wb") as f:  # takes what the file might have had
+            with open(os.path.join(d, "others"), "wb") as f:  # takes the space that the file might have used
                 os.posix_fallocate(f.fileno(), 0, free_on(d) - (103 << 20))
             report = next(run)
             assert report["far_bytes"] > 2 << 20, report
             assert report["write_errors"] < 100, report
 
 
-# Maps so many MiB, keeps them while a process of another user does the same, then touches them; prints what both got.
+# Maps that many MiB, keeps them while a process of another user does the same, then touches them; prints both results.
 TWO_USERS = r"""
 import mmap, os, subprocess, sys
 mine, theirs = int(sys.argv[1]), int(sys.argv[2])
@@ -292,8 +293,8 @@ def take(mib):
 m = take(mine) if mine else b""
 got = "had" if m is not None else "refused"
 if theirs:
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", sys.argv[3], str(theirs), "0", ""]
-    got += " " + subprocess.run(argv, capture_output=True, text=True).stdout.strip()
+argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", sys.argv[3], str(theirs),
+"0", ""] got += " " + subprocess.run(argv, capture_output=True, text=True).stdout.strip()
 print(got)
 """
 
@@ -313,9 +314,10 @@ def expect(what, *words):
 
 @needs("setpriv", "mkfs.ext4")
 def what_is_promised_counts_the_places_of_each_store():
-    # Two users, two stores, each with 64M of its own: both have what one store alone could not hold.
+    # Two users have two stores, each with its own 64M: together they hold more than one store could.
     expect("had had", 45, 45, "--swap", "/var/tmp:64M")
-    # There is room for a small second file only. What the first store has room for is no promise to the second's processes.
+    # There is room for a small second file only. Room in the first store is not promised to processes of the second
+    # store.
     with small_disk(100) as d:
         expect("had refused", 45, 45, "--swap", d + ":64M")
         expect("had had", 0, 8, "--swap", d + ":64M")
@@ -344,7 +346,7 @@ def a_full_far_place_is_passed_over():
     with Redis("--maxmemory", "64mb", "--maxmemory-policy", "noeviction") as r, Nbdkit("memory", "64M") as n:
         run = told_to_go("--swap", "redis://127.0.0.1:%d?size=64M" % r.port, "--swap", n.url())
         next(run)
-        r.cli("config", "set", "maxmemory", "3mb")  # others take what there was
+        r.cli("config", "set", "maxmemory", "3mb")  # other processes take the remaining space
         report = next(run)
         assert report["far_bytes"] > 3 << 20, report
         assert r.keys() == 0
@@ -419,7 +421,7 @@ def check_says_in_one_line_what_is_wrong():
 
 @contextlib.contextmanager
 def says(answer):
-    """A server that answers whatever it is sent by the same bytes; its port."""
+    """Starts a server that answers every request by the same bytes; returns its port."""
     def serve(s):
         with s, contextlib.suppress(OSError):
             while s.recv(65536):

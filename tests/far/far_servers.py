@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Real servers for the tests of far swap: Redis (plain, password, TLS, cluster) and nbdkit, on the loopback only.
 
-Each server is a context: it is up when entered, and gone, with its files, when left."""
+Each server is a context: it runs when the context is entered, and is removed, with its files, when the context is left."""
 import contextlib
 import os
 import shutil
@@ -20,7 +20,7 @@ TESTS = []
 
 
 class Skipped(Exception):
-    """The test cannot be made here; why."""
+    """The test cannot run here; has the reason."""
 
 
 def needs(*programs):
@@ -32,9 +32,10 @@ def needs(*programs):
 
 
 def one_folder():
-    """All files of this program lie in one folder on a disk, and go with it, however the program ends: with what it has started."""
+    """All files of this program lie in one folder on a disk, which is removed, with all started processes, however
+    the program ends."""
     tempfile.tempdir = tempfile.mkdtemp(prefix="quire-far-", dir=os.environ.get("TMPDIR", "/var/tmp"))
-    os.chmod(tempfile.tempdir, 0o711)  # a program that becomes another user passes through
+    os.chmod(tempfile.tempdir, 0o711)  # a program that becomes another user must be able to enter
     tidy.leave_nothing(lambda: tidy.remove_folder(tempfile.tempdir))
 
 
@@ -45,7 +46,8 @@ def long(f):
 
 
 def run_tests(names):
-    """Runs the marked tests that are not long, or those named; prints a line for each, and the counts. Answers the exit status."""
+    """Runs the marked tests that are not long, or the named tests; prints a line for each, and the counts. Returns
+    the exit status."""
     passed = failed = skipped = 0
     one_folder()
     for test, programs in TESTS:
@@ -72,7 +74,7 @@ def run_tests(names):
 
 @contextlib.contextmanager
 def small_disk(mib):
-    """A file system of so many MiB, mounted; gone afterwards."""
+    """A mounted file system of that many MiB; removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="quire-far-") as d:
         image, where = os.path.join(d, "image"), os.path.join(d, "disk")
         os.mkdir(where)
@@ -108,7 +110,7 @@ def wait_until(what, seconds=20):
     return False
 
 
-# Before a command: it ends with the test, also when that is killed.
+# A prefix for a command that ends with the test, also if the test is killed.
 WITH_THE_TEST = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 
@@ -216,7 +218,7 @@ class Cluster:
     def __enter__(self):
         self.nodes = [Redis("--cluster-enabled", "yes", "--cluster-node-timeout", "1000") for _ in range(6)]
         for n in self.nodes:
-            # The bus's port is the port + 10000: it must be one.
+            # The port of the cluster's bus is the port + 10000, which must be a valid port.
             while n.port > 55000:
                 n.port = free_port()
             n.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""far_test.py QUIRE-FAR FAR-DRIVE [name…]: far swap over real servers, byte by byte beside a model.
+"""far_test.py QUIRE-FAR FAR-DRIVE [name…]: far swap over real servers, compared byte by byte with a model.
 
 Ends with "N passed, N failed, N skipped"; a test whose server is not installed is skipped, by name."""
 import contextlib
@@ -19,8 +19,8 @@ SIZE = ["--size", str(64 << 20)]
 
 
 def drive(url, *options, ops=600, clients=2, far=(), during=None, then=None):
-    """Runs the driver; during: called half-way; then: called when quire-far has said that the engine is away. Answers the driver's
-    status and what it and quire-far said."""
+    """Runs the driver; during: called half-way; then: called when quire-far has reported that the engine is away.
+    Returns the driver's status, its output and quire-far's."""
     argv = [DRIVE, FAR, url, "--ops", str(ops), "--clients", str(clients), *options]
     if during is not None:
         argv.append("--pause")
@@ -127,7 +127,7 @@ def redis_gone_for_good_is_given_up():
 
 
 def drive_half(server, *far):
-    """The driver, waiting when it is half-way; its quire-far, and the guard of that."""
+    """The driver, which waits half-way; its quire-far; and the quire-far's guard."""
     p = subprocess.Popen([DRIVE, FAR, server, "--ops", "400", "--clients", "1", "--pause", "--", *SIZE, *far],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline() == "half\n"
@@ -135,14 +135,14 @@ def drive_half(server, *far):
 
 
 def far_and_guard(p):
-    """The quire-far of the driver, and the guard of that."""
+    """The driver's quire-far and its guard."""
     (far,) = children(p.pid, "quire-far")
     (guard,) = children(far, "quire-far-guard")
     return far, guard
 
 
 def drive_on(server, seed):
-    """The driver, which writes without an end and has stored something."""
+    """The driver, which writes without end and has stored a unit."""
     p = subprocess.Popen([DRIVE, FAR, "redis://127.0.0.1:%d" % server.port, "--ops", "1000000", "--clients", "8", "--seed", str(seed),
                           "--", *SIZE], stdout=subprocess.DEVNULL)
     assert wait_until(lambda: server.keys() > 0, 10), "nothing is written"
@@ -186,7 +186,8 @@ def is_touched(server, key):
 def keys_of_a_killed_run_expire():
     with Redis() as r:
         p, far, guard = drive_half("redis://127.0.0.1:%d" % r.port, "--expire", "2")
-        # Alive: what is not touched by the program is kept longer than its expiry. Each touch makes the time left to a key longer.
+        # While a run lives, a unit that the program does not touch is kept longer than its expiry. Each touch of the
+        # device extends a key's remaining time.
         before, key = r.keys(), r.cli("randomkey")
         for _ in range(3):
             assert is_touched(r, key), "a key of a living run is not touched"
@@ -213,7 +214,7 @@ def keys_of_a_killed_quire_far_are_removed_by_its_guard():
 
 @needs("redis-server", "redis-cli")
 def keys_of_writes_under_way_go_when_quire_far_is_killed():
-    """The server stands still while quire-far dies: it stores what lies in its sockets when the guard removes keys already."""
+    """The server is stopped while quire-far dies: it stores the requests in its sockets when the guard is removing keys already."""
     with Redis() as r:
         for seed in range(3):
             p = drive_on(r, seed)
@@ -248,7 +249,7 @@ def keys_go_when_the_parent_is_killed():
 
 @needs("redis-server", "redis-cli")
 def keys_of_writes_under_way_go_when_the_parent_is_killed():
-    """The server stands still while the parent dies, so the last writes are answered after the end has begun."""
+    """The server is stopped while the parent dies, so the last writes are answered after the end has begun."""
     for seed in range(3):
         with Redis() as r:
             p = drive_on(r, seed)
@@ -273,7 +274,7 @@ def a_killed_master_of_a_cluster_loses_nothing_that_its_replica_had():
             victim = c.roles("master")[0]
             victim.kill()
             assert wait_until(lambda: len(c.roles("master")) == 3), "no replica took over"
-            victim.start()  # as the replica of the new master: without one no write could be on a replica
+            victim.start()  # as the replica of the new master: without a replica no write could reach one
         all_right(c.url(), during=fail_over, far=["--replicas", "1", "--timeout", "20000"])
         assert wait_until(lambda: c.keys() == 0), "keys are left"
 
@@ -348,7 +349,7 @@ def nbd_server_killed_and_back_answers_what_was_under_way():
 
 # ---- servers that change in the middle of a run ----
 def wrong_after(url, change, *words, timeout=3000, far=(), **more):
-    """What the server was given is lost or refused after the change, and said so; no byte is wrong."""
+    """Units on the server are lost or refused after the change, and reported so; no byte is wrong."""
     out = all_right(url, during=change, errors=None, far=["--timeout", str(timeout), *far], **more)
     assert not out.strip().endswith(" 0 errors"), out
     for w in words:

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Two roots a space (hs_split, KPTI). In user mode nothing of the kernel is translated, whatever is done to the space; a
- * translation that is put there on purpose is found by vm_check. What the second root costs is printed, with numbers of spaces in
- * the TLB and without.
+ * Two roots a space (hs_split, KPTI). In user mode no address of the kernel is translated, whatever
+ * is done to the space; vm_check finds a translation that is put there on purpose. The test prints
+ * the cost of the second root, with and without address space numbers in the TLB.
  */
 #include "tests/vm/segs.h"
 
@@ -10,7 +10,7 @@
 
 #define ENTRIES 512u
 #define NSPACES 4u
-#define PAGES 1200u /* of each space, over a boundary of large pages */
+#define PAGES 1200u /* pages of each space, over a boundary of large pages */
 
 static const struct kind {
 	const char *k_name;
@@ -60,7 +60,7 @@ static unsigned translated(struct sys *s, struct hat *hat, bool user, struct sim
 	return n;
 }
 
-/* ---- what user mode can reach ---- */
+/* ---- addresses that user mode can access ---- */
 static void user_mode_has_no_kernel(void **state)
 {
 	(void)state;
@@ -75,7 +75,7 @@ static void user_mode_has_no_kernel(void **state)
 
 		sim_kernel_layout(s.m, &l);
 		put(&s, as, BASE, 1);
-		/* the kernel's root has all, the root of user mode the entry alone */
+		/* the kernel's root maps everything, the root of user mode only the entry area */
 		assert_int_equal(translated(&s, hat, false, l.kl_text), vm_btop(l.kl_text.kr_len));
 		assert_int_equal(translated(&s, hat, false, l.kl_direct), cfg.frames);
 		assert_int_equal(translated(&s, hat, false, l.kl_entry), 1 + cfg.ncpus);
@@ -85,13 +85,16 @@ static void user_mode_has_no_kernel(void **state)
 		assert_int_equal(
 		    translated(&s, hat, true, l.kl_direct), is_split(&kinds[k]) ? 0 : cfg.frames);
 		assert_int_equal(hat_root(hat) == hat_user_root(hat), !is_split(&kinds[k]));
-		/* nothing there may be read or run by a program, in either */
+		/* a program may read or execute no byte there, by either root */
 		assert_int_equal(try_get(&s, as, l.kl_text.kr_va, &(uint64_t){ 0 }), VM_NOMAP);
 		assert_int_equal(try_get(&s, as, l.kl_entry.kr_va, &(uint64_t){ 0 }), VM_NOMAP);
 		assert_int_equal(sim_exec(s.m, as, 0, l.kl_entry.kr_va), VM_NOMAP);
 		assert_int_equal(sim_touch(s.m, hat, 0, l.kl_direct.kr_va, false, &byte),
 		    is_split(&kinds[k]) ? VM_NOMAP : VM_PROT);
-		/* and the kernel's root does not run the program's pages, if there are two */
+		/*
+		 * and with two roots, the kernel's root does not permit executing the program's
+		 * pages
+		 */
 		assert_int_equal(as_setprot(as, BASE, PG, PROT_R | PROT_X), VM_OK);
 		assert_int_equal(sim_exec(s.m, as, 0, BASE), VM_OK);
 		assert_true(sim_translated(s.m, hat, true, BASE, &exec) && exec);
@@ -102,7 +105,9 @@ static void user_mode_has_no_kernel(void **state)
 	}
 }
 
-/* Reads ahead of the check of rights: the kernel's bytes are there to be had, unless there is no translation. */
+/*
+ * Reads before the check of rights: the kernel's bytes can be read, unless there is no translation.
+ */
 static void a_transient_read_finds_no_secret(void **state)
 {
 	static const char secret[] = "the kernel's secret";
@@ -119,7 +124,10 @@ static void a_transient_read_finds_no_secret(void **state)
 		for (unsigned i = 0; i < sizeof(secret); i++) {
 			uint8_t byte = 0xff;
 
-			/* the kernel itself reads it each time: it is in the TLB, too, under the kernel's number */
+			/*
+			 * the kernel itself reads the byte each time, so the TLB has its
+			 * translation, too, under the kernel's number
+			 */
 			assert_true(sim_kernel_read(
 			    s.m, as_hat(as), 1, l.kl_text.kr_va + 5 * PG + i, &byte));
 			assert_int_equal(byte, (uint8_t)secret[i]);
@@ -151,14 +159,14 @@ static unsigned draw(uint64_t *x, unsigned n)
 	return (unsigned)(*x >> 33) % n;
 }
 
-/* One thing done to a space, seen on one CPU and then on another. */
+/* One change of a space, checked on one CPU and then on another. */
 static void one_step(struct sys *s, struct as **spaces, uint64_t *x, uint64_t step)
 {
 	unsigned a = draw(x, NSPACES), page = draw(x, PAGES - 8), n = 1 + draw(x, 8),
 		 cpu = draw(x, 3);
 	struct as *as = spaces[a];
 	vaddr_t va = BASE + page * PG,
-		far = ((vaddr_t)1 << 40) + page * PG; /* by another entry of the root */
+		far = ((vaddr_t)1 << 40) + page * PG; /* through another entry of the root */
 	uint64_t got = 0, done;
 	uint8_t byte;
 
@@ -188,8 +196,8 @@ static void one_step(struct sys *s, struct as **spaces, uint64_t *x, uint64_t st
 	default: break;
 	}
 	(void)sim_write(s->m, as, cpu, va, &step, 8, NULL);
-	(void)sim_kernel_read(
-	    s->m, as_hat(as), cpu, va, &byte); /* now it may be cached under both numbers */
+	/* now the translation may be cached under both numbers */
+	(void)sim_kernel_read(s->m, as_hat(as), cpu, va, &byte);
 	if (sim_read(s->m, as, (cpu + 1) % 3, va, &got, 8, NULL) == VM_OK &&
 	    sim_write(s->m, as, cpu, va, &step, 8, NULL) == VM_OK)
 		assert_true(
@@ -247,7 +255,10 @@ static uint64_t *root_entry(struct sys *s, pfn_t root, vaddr_t va, unsigned leve
 	    (va >> (12 + 9 * (levels - 1)) & (ENTRIES - 1));
 }
 
-/* A word is put in the root of user mode: vm_check says so, and not when it is as it was. */
+/*
+ * Puts a word into the root of user mode: vm_check reports it, and no longer reports it after the
+ * word is restored.
+ */
 static void spoil(struct sys *s, uint64_t *entry, uint64_t word)
 {
 	uint64_t was = *entry;
@@ -293,7 +304,10 @@ static void a_kernel_leaf_in_the_users_root_is_found(void **state)
 			&s, hat_user_root(hat), l.kl_direct.kr_va - ((uint64_t)1 << 40), levels),
 		    *leaf);
 		page_kfree(s.vm, pp, 0);
-		/* the roots differ in the user half: one has lost what the other has, or may run what it may not */
+		/*
+		 * the roots differ in the user half: one root lacks an entry of the other, or
+		 * permits executing a page wrongly
+		 */
 		spoil(&s, root_entry(&s, hat_user_root(hat), BASE, levels), 0);
 		spoil(&s, root_entry(&s, hat_root(hat), BASE, levels),
 		    *root_entry(&s, hat_user_root(hat), BASE, levels));
@@ -302,7 +316,10 @@ static void a_kernel_leaf_in_the_users_root_is_found(void **state)
 	}
 }
 
-/* A flush that forgets the number of user mode: the CPU goes on reading what is not its program's any more. */
+/*
+ * A flush that forgets the number of user mode: the CPU goes on reading a page that no longer
+ * belongs to its program.
+ */
 static void a_flush_of_one_number_is_found(void **state)
 {
 	(void)state;
@@ -319,9 +336,9 @@ static void a_flush_of_one_number_is_found(void **state)
 		/* cached on CPU 1 under both numbers */
 		assert_true(sim_read(s.m, as, 1, BASE, &byte, 1, NULL) == VM_OK && byte == 0x11);
 		assert_true(sim_kernel_read(s.m, as_hat(as), 1, BASE, &byte));
+		/* that CPU is not interrupted: both numbers are marked stale there */
 		if (idle)
-			sim_cpu_idle(
-			    s.m, 1); /* it is not interrupted: both numbers are marked there */
+			sim_cpu_idle(s.m, 1);
 		sim_cpu_set(s.m, 0);
 		hat_unload(as_hat(as), BASE, PG, HAT_UNLOAD);
 		assert_int_equal(violations(&s) > 0, broken);
@@ -332,7 +349,7 @@ static void a_flush_of_one_number_is_found(void **state)
 	}
 }
 
-/* ---- what it costs ---- */
+/* ---- the cost ---- */
 static struct sim_stats cost(const struct kind *k, uint64_t calls, unsigned pages)
 {
 	struct sim_config cfg = config(k);
@@ -344,7 +361,7 @@ static struct sim_stats cost(const struct kind *k, uint64_t calls, unsigned page
 	as = start(&s, &cfg);
 	fill(&s, as, BASE, pages, 0);
 	for (uint64_t i = 0; i < 100 + calls; i++) {
-		if (i == 100) /* what fits the TLB is in it */
+		if (i == 100) /* pages that fit into the TLB are in it */
 			sim_statistics(s.m, &was);
 		sim_syscall(s.m, as, 1);
 		expect(&s, as, BASE, pages, 0);
@@ -377,7 +394,10 @@ static void cost_of_entering_the_kernel(void **state)
 		assert_int_equal(c.ss_root, is_split(&kinds[k]) ? 2 * calls : 0);
 		if (is_split(&kinds[k]) && kinds[k].k_no_asids) {
 			assert_int_equal(c.ss_root_flush, 2 * calls);
-			/* the entry's two pages, the kernel's two, and the program's, each time */
+			/*
+			 * in each round: two pages of the entry area, two of the kernel, and the
+			 * program's
+			 */
 			assert_int_equal(c.ss_tlb_miss, (pages + 4) * calls);
 		} else {
 			assert_int_equal(c.ss_root_flush, 0);

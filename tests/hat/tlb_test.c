@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The TLB model of the simulated machine and what the HATs owe it: which CPUs are interrupted and which are not, how many ranges one
- * interrupt carries, when a TLB is emptied, that numbers of spaces are never mixed up, and that a frame is not used again
- * while a CPU can still reach it. The last one is also broken on purpose, and must be noticed.
+ * The TLB model of the simulated machine and the HATs' duties towards it: which CPUs are
+ * interrupted, how many ranges one interrupt carries, when a TLB is flushed as a whole, that
+ * address space numbers are never confused, and that no frame is reused while a CPU can still
+ * access it. The last property is also violated on purpose, which must be noticed.
  */
 #include "machine/sim/sim.h"
 #include "hat/mmu.h"
@@ -125,13 +126,15 @@ static void test_shootdown(enum sim_format f)
 	mark(&e);
 	hat_unload(hat, VA, vm_ptob(10), HAT_UNLOAD);
 	CHECK(SINCE(&e, ss_shootdown) == 1); /* one round for the range */
-	CHECK(SINCE(&e, ss_ipi) == 2);       /* the two others that run the space */
+	CHECK(SINCE(&e, ss_ipi) == 2);       /* the two other CPUs that run the space */
 	CHECK(SINCE(&e, ss_lazy) == 1);
 	CHECK(violations(&e) == 0);
 	mark(&e);
 	hat_unload(hat, VA, vm_ptob(10), HAT_UNLOAD);
 	CHECK(SINCE(&e, ss_flush) == 0); /* nothing was there */
-	/* who idles is left alone, and does not see what he had when he goes on */
+	/*
+	 * an idle CPU is not interrupted, and no longer sees its old translations when it continues
+	 */
 	sim_cpu_idle(e.mach, 1);
 	mark(&e);
 	hat_clrattr(hat, VA + vm_ptob(10), vm_ptob(10), PROT_W);
@@ -150,7 +153,7 @@ static void test_shootdown(enum sim_format f)
 	teardown(&e);
 }
 
-/* A page that many spaces map goes away in one round. */
+/* Unloading a page that many spaces map takes one round. */
 static void test_batch(enum sim_format f)
 {
 	struct sim_config cfg = { .frames = 512, .ncpus = 12, .format = f, .ipi_latency = 700 };
@@ -230,8 +233,9 @@ static void test_numbers(enum sim_format f, unsigned asids)
 
 /* ---- broken on purpose ---- */
 /*
- * A page goes away while another CPU runs its space, and its frame gets another life. If nobody waits for that CPU, it
- * still reads the frame: vm_check says so, and the bytes are somebody else's.
+ * A page is unloaded while another CPU runs its space, and its frame is reused. If the sender does
+ * not wait for that CPU, the CPU still reads the frame: vm_check reports it, and the bytes are
+ * another page's.
  */
 static void test_no_wait(enum sim_format f, bool no_wait)
 {
@@ -257,12 +261,14 @@ static void test_no_wait(enum sim_format f, bool no_wait)
 	if (!no_wait)
 		CHECK(get(&e, 0, 1, 0) == 0);
 	for (unsigned i = 0; i < 20000; i++)
-		put(&e, 1, 0, 1, i); /* time goes by: the interrupt arrives in the end */
+		put(&e, 1, 0, 1, i); /* time passes: the interrupt finally arrives */
 	CHECK(get(&e, 0, 1, 0) == 0);
 	teardown(&e);
 }
 
-/* ---- the TSB grows and shrinks with what is loaded, and survives that it cannot ---- */
+/*
+ * ---- the TSB grows and shrinks with the loaded translations, and works when it cannot grow ----
+ */
 static void test_tsb(void)
 {
 	struct sim_config cfg = {
@@ -294,7 +300,7 @@ static void test_tsb(void)
 	mark(&e);
 	for (unsigned i = 0; i < n; i++)
 		CHECK(get(&e, 0, 1, 256 + i) == i);
-	/* the TLB is far too small: all misses end in the TSB, and none needs the core */
+	/* the TLB is far too small: all misses are served by the TSB, and no miss needs the core */
 	CHECK(SINCE(&e, ss_tsb_hit) >= n - cfg.tlb_entries && SINCE(&e, ss_tsb_miss) == 0);
 	CHECK(SINCE(&e, ss_fault) == 0);
 	CHECK(violations(&e) == 0);

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# The runtime binds to no symbol outside itself: a program could have a function of that name. And it exports only the functions
-# that answer the program instead of the C library's. Nor may a library of its own be bound to at the first call of each function:
-# java hung, as the loader looked in the program's memory, in the thread that serves its faults. Usage: bare.sh libquire-run.so
+# The runtime binds to no symbol outside itself: a program could have a function of that name. And it exports only the
+# functions that interpose the C library's. Nor may the runtime bind a function lazily, at its first call: java hung, as
+# the loader read the program's memory in the thread that serves its faults. Usage: bare.sh libquire-run.so
 set -eu
 lib=$1
 undefined=$(nm -D --undefined-only "$lib" | awk '{print $NF}')

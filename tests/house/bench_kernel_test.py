@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which figures bench/kernel.py takes for those of a kernel and an image: bench_kernel_test.py SOURCE. No machine is booted: the functions
-that boot one, make an image and unpack Debian's kernel are replaced."""
+"""Which figures bench/kernel.py attributes to a kernel and an image: bench_kernel_test.py SOURCE. No machine is
+booted: the functions that boot one, make an image and unpack Debian's kernel are replaced."""
 import contextlib
 import io
 import pathlib

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Fails on purpose, in a helper of tests/vm/segs.h: caller_test.py looks which line the failure names. */
+/*
+ * Fails on purpose, in a helper of tests/vm/segs.h: caller_test.py checks which line the failure
+ * names.
+ */
 #include "tests/vm/segs.h"
 
 static void nothing_is_mapped(void **state)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/gdb/quire.py shows a running system as it is: gdb_test.py SOURCE CHECK_TEST STORE_TEST. Skipped where there is no gdb."""
+"""tools/gdb/quire.py shows a running system as it is: gdb_test.py SOURCE CHECK_TEST STORE_TEST. Skipped if gdb is not
+installed."""
 
 import os
 import re

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Short lists of files stay short: lists_test.py SOURCE QUIRE
 
-A policy and a prefetcher are named in their own file, policy/table.c and policy/meson.build, their tests and docs/policies.md, and
-nowhere else; `quire run --policy help` has them all. The C sources are as style.py says. The files that HACKING.md and the documents of how the code works name exist, and so
-do the functions; so do those that comments name.
+A policy and a prefetcher are named in their own file, policy/table.c and policy/meson.build, their tests and
+docs/policies.md, and nowhere else; `quire run --policy help` has them all. The C sources are as style.py says. The
+files that HACKING.md and the documents of how the code works name exist, and so do the functions; so do those that
+comments name.
 """
 
 import os
@@ -15,16 +16,16 @@ import style
 
 source, quire = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 bad = style.check(source)
-# Code that chooses a default has to name it; the lab's reports compare with lru.
+# Code that chooses a default must name it; the lab's reports compare with lru.
 DEFAULTS = {
     "policy_clock2": {"include/quire/policy.h", "vm/frame/page.c", "vm/system/vm.c"},
     "policy_generations": {"include/quire/policy.h", "cli/options.c"},
     "prefetch_streams": {"include/quire/policy.h", "vm/system/vm.c"},
 }
-WORDS = {"s3fifo", "clockpro", "clock2"}     # names that are no words: they may not even be mentioned elsewhere
+WORDS = {"s3fifo", "clockpro", "clock2"}     # names that are not ordinary words: no other file may mention them
 MENTIONS = ("docs/", "README.md", "CHANGELOG.md", "HACKING.md", "man/", "tests/", "bench/", "models/")
 
-# A file that a reader makes; a fraction. Functions of the kernel's and of PHP's; tests of each architecture.
+# A file that a reader makes; and a fraction. Functions of the kernel and of PHP; tests of each architecture.
 NO_PATHS = {"machine/NAME/", "tests/machine/port_NAME.c", "1/n"}
 NO_WORDS = {"gc_disable", "handle_userfault", "port_x86_64", "port_riscv64"}
 
@@ -92,7 +93,8 @@ def check_report():
 
 
 def check_documents():
-    """Files, functions, targets of make and programs that the documents name exist; in those that draw the code each word does."""
+    """Files, functions, targets of make and programs that the documents name exist; in documents that draw the code,
+    each word must be a name of the code."""
     drawn = ("docs/porting.md", "docs/life-of-a-fault.md", "docs/life-of-a-page.md")
     documents = ["README.md", "HACKING.md"] + ["docs/" + n for n in sorted(os.listdir(os.path.join(source, "docs"))) if n.endswith(".md")]
     code = "\n".join(read(path) for path in files() if path.endswith((".c", ".h")))
@@ -164,7 +166,7 @@ def check_changes():
             bad.append("HACKING.md has no list for %s" % kind)
 
 
-# Names in comments that are other programs': kernels', libraries', a server's. Names that code prints in pieces.
+# Names in comments that belong to other programs: kernels, libraries, a server. And names that code prints in pieces.
 OTHERS = {"as_add_callback", "get_user_pages_fast", "i_nextr", "linux_dirent64", "d_reclen", "po_share", "ptrace_may_access", "sem_open",
           "used_memory", "user_addr", "ahead_per_fault"}
 
@@ -183,7 +185,7 @@ def check_comments():
         elif path.endswith((".py", ".sh", ".build", "Makefile", ".txt")):
             code.append(read(path))
     last = {os.path.basename(p) for p in paths}
-    known = set(re.findall(r"\w+", "\n".join(code))) | {name.split(".")[0] for name in last}     # a program is named as its file is
+    known = set(re.findall(r"\w+", "\n".join(code))) | {name.split(".")[0] for name in last}     # a program has the name of its file
     seen = 0
     for path, text in comments:
         for name in re.findall(r"(?<![\w/.])((?:[\w-]+/)*[\w-]+\.(?:c|h|py|sh|S|md))\b", text):

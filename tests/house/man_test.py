@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Commands, options and paths of the man pages and documents are those of the programs: man_test.py SOURCE QUIRE LAB
 
-Options of quire run: the code, `quire run --help` and man/quire.1 have the same. Options of quire-lab: its help and man/quire-lab.1
-have the same. In examples of man pages and documents each command is one that the programs know, each of its options, too, and each
-file of the repository that it names exists. Absolute paths of the man pages are there, or the code names them; variables of the
-environment are read by the code. Nothing is run but --help and list, so the test takes a moment.
+Options of quire run: the code, `quire run --help` and man/quire.1 have the same. Options of quire-lab: its help and
+man/quire-lab.1 have the same. In examples of man pages and documents each command is one that the programs know, each
+of its options, too, and each file of the repository that it names exists. Absolute paths of the man pages exist, or
+the code names them; variables of the environment are read by the code. The test only runs --help and list, so it is
+short.
 
-Each kind of finding is counted, and the test fails if one was found too seldom: then the pages have changed, and nothing was tested.
+Each kind of finding is counted. The test fails if a kind was found too seldom, as then the pages have changed and the
+test checked nothing.
 """
 
 import os
@@ -39,18 +41,18 @@ def told(*command):
 
 
 def plain(roff):
-    """What a reader sees of a line: macros and escapes are gone."""
+    """The text of a line as a reader sees it, without macros and escapes."""
     roff = roff.replace(r"\&", "").replace(r"\-", "-").replace(r"\e", "\\")
     return re.sub(r"^\.(Dl|Li|Sy|It) ", "", roff)
 
 
 def marked(page):
-    """Options that a page marks up as such: .Fl -name, also inside of other macros."""
+    """Options marked up as such in a page: .Fl -name, also inside other macros."""
     return set(re.findall(r"\bFl -([a-z][a-z-]+)", page))
 
 
 def same(kind, sets):
-    """Each of the named sets has what the first has, and no more."""
+    """Checks that all named sets equal the first."""
     (first, want), *others = sets
     for name in want:
         count(kind)
@@ -78,7 +80,7 @@ def examples(path):
     text = read(path)
     if path.endswith(".md"):
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
-        if any("$ " in b for b in blocks):      # where prompts stand, other lines are output
+        if any("$ " in b for b in blocks):      # in a block with prompts, other lines are output
             blocks = ["\n".join(line for line in b.splitlines() if line.startswith("$ ")) if "\n$ " in "\n" + b else b for b in blocks]
     else:
         blocks = re.findall(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed", text, re.M | re.S) + re.findall(r"^(\.Dl .*)", text, re.M)
@@ -95,7 +97,7 @@ def words_of(line):
 
 
 def check_command(where, words, run_options, lab_options):
-    """The words from a program of ours on: what it is to do, and its options up to the program that it starts."""
+    """The words from one of Quire's programs on: its command, and its options up to the program that it starts."""
     name = os.path.basename(words[0])
     verbs = {"quire": ("run", "check"), "quire-lab": ("policies", "prefetch", "generate", "trace", "stat", "list")}[name]
     options = run_options if name == "quire" else lab_options

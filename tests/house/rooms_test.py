@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The tables of docs/architecture.md hold: rooms_test.py SOURCE LIBVMCORE BUILD
 
-Each #include line is one that the table of folders allows. Each call from one room of vm/ into another goes down, or through a door
-that the table of rooms names, and each door that is named is used. Only vm/seg/ compares a segment's operations.
-Each function of machine.h and hat.h is one that the core calls. In the folders of the table of floors
-a file calls files of lower floors only, so no files call each other in a circle.
+Each #include line is one that the table of folders allows. Each call from one room of vm/ into another goes down, or
+through a door that the table of rooms names, and each door that is named is used. Only vm/seg/ compares a segment's
+operations. Each function of machine.h and hat.h is one that the core calls. In the folders of the table of floors a
+file calls files of lower floors only, so no files call each other in a circle.
 """
 
 import json
@@ -15,7 +15,7 @@ import sys
 
 source, library, build = (os.path.abspath(a) for a in sys.argv[1:4])
 bad = []
-# The core asks no clock; the conformance suite and programs on the machine do.
+# The core reads no clock; the conformance suite and programs on the machine do.
 FOR_OTHERS = {"mach_time_ns"}
 
 
@@ -47,7 +47,7 @@ def sources():
 
 
 def check_includes(rows, files):
-    """Returns the number of lines between folders that were looked at."""
+    """Returns the number of checked lines between folders."""
     known, seen = set(files), 0
     may = {names(row[0])[0]: None if row[2] == "everything" else names(row[2]) for row in rows}
     for path in files:
@@ -60,7 +60,7 @@ def check_includes(rows, files):
         for quote, name in re.findall(r'^[ \t]*#[ \t]*include[ \t]+(["<])([^">]+)[">]', text, re.M):
             places = [os.path.normpath(os.path.join(os.path.dirname(path), name)), name, "include/" + name, "lib/include/" + name]
             to = [p for p in (places if quote == '"' else places[2:]) if p in known][:1]
-            if not to and quote == '"':     # by a folder that the build names: whichever machine is built for
+            if not to and quote == '"':     # in a folder named by the build, which depends on the machine
                 to = [p for p in files if p.endswith("/" + name)]
             if not to:
                 if quote == '"':
@@ -93,7 +93,7 @@ def check_drivers(files):
 
 
 def check_failures(files):
-    """One way to tell that a raw call failed: sys_failed()."""
+    """There is only one way to tell that a raw call failed: sys_failed()."""
     for path in files:
         if not within(path, ["sys/linux", "tests"]):
             with open(os.path.join(source, path)) as f:
@@ -109,7 +109,7 @@ def room_of(member):
 
 def check_calls(rows):
     """Returns the number of different calls between rooms."""
-    floor = {names(row[0])[0]: i for i, row in enumerate(rows)}     # 0 is the top
+    floor = {names(row[0])[0]: i for i, row in enumerate(rows)}     # floor 0 is the top
     doors = {names(row[0])[0]: set(names(row[2])) for row in rows}
     used = {room: set() for room in floor}
     defined, wanted = {}, set()
@@ -141,7 +141,7 @@ def floors_of(cell):
 
 
 def compiled():
-    """Each object and its source file: of what Meson builds and, where the computer is of its architecture, of the kernel."""
+    """Each object file with its source file: of Meson's build and, if this computer has the architecture, of the kernel."""
     with open(os.path.join(build, "compile_commands.json")) as f:
         found = [(os.path.join(build, c["output"]), os.path.relpath(os.path.join(build, c["file"]), source)) for c in json.load(f)]
     if os.uname().machine == "x86_64":
@@ -152,7 +152,7 @@ def compiled():
 
 
 def calls_between(folder, pairs):
-    """For each compiled file of a folder, the files of the folder that define what it calls."""
+    """For each compiled file of a folder, the files of the folder that define the functions it calls."""
     objects = {object_: os.path.basename(file) for object_, file in pairs if os.path.dirname(file) == folder}
     defined, wanted = {}, {file: set() for file in objects.values()}
     if not objects:
@@ -167,7 +167,7 @@ def calls_between(folder, pairs):
 
 
 def check_floors(rows):
-    """A file calls files of the floors below its own. Returns how many calls between files were looked at."""
+    """A file calls files of the floors below its own. Returns the number of checked calls between files."""
     looked, pairs = 0, compiled()
     for row in rows:
         folder, floors = names(row[0])[0], floors_of(row[1])
@@ -187,7 +187,7 @@ def check_floors(rows):
 
 
 def check_seam():
-    """Each function that a port must have is one that the core calls. Returns how many there are."""
+    """Checks that the core calls each function that a port must have. Returns their number."""
     wanted = set(re.findall(r"\bU (\w+)$", subprocess.run(["nm", library], capture_output=True, text=True, check=True).stdout, re.M))
     declared = set()
     for header in ("machine.h", "hat.h"):

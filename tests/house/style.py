@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What STYLE asks of C sources that a machine can tell: check(source) returns one line for each violation.
+"""The rules of STYLE for C sources that a program can check: check(source) returns one line for each violation.
 
-A static function's name says what it does to what, so it has two words at least. A conditional expression has no other inside it. A
-function has at most 60 lines, a file at most 1,000. A function named _locked asserts that its caller holds the lock. A test's name is a sentence.
+A static function's name says what it does to what, so it has two words at least. A conditional expression has no
+other inside it. A function has at most 60 lines, a file at most 1,000. A function named _locked asserts that its
+caller holds the lock. A test's name is a sentence.
 """
 
 import os
@@ -10,9 +11,9 @@ import re
 import subprocess
 
 FUNCTION_LINES, FILE_LINES = 60, 1000
-# One instruction of the CPU each, and named after it.
+# Functions of one CPU instruction each, named after it.
 INSTRUCTIONS = {"outb", "outl", "outw", "inb", "rdmsr", "wrmsr", "rdtsc", "cpuid", "invlpg"}
-# What a test, an example and a benchmark do is read from the top to the bottom: only lengths count there.
+# A test, an example and a benchmark are read from top to bottom: only lengths are checked there.
 TESTS = ("tests/", "examples/", "bench/", "kernel/test/")
 NOT_CODE = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
 STATIC = re.compile(r"^static\b[^;{}=()#]*?\b(?:__attribute__\(\(.*?\)\)\s*)?(\w+)\([^;{}]*\)\s*\{", re.M)
@@ -22,7 +23,7 @@ HELD = re.compile(r"\b(?:\w*ASSERT|assert)\([^;]*_held\(")
 
 
 def blank(text):
-    """The text with comments and literals as blanks, line by line as it was."""
+    """The text with comments and literals replaced by blanks; lines stay lines."""
     return NOT_CODE.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), text)
 
 
@@ -79,14 +80,14 @@ def test_names(path, code):
 def unasserted_locks(path, code):
     for m in LOCKED.finditer(code):
         if m.group(1).startswith("is_"):
-            continue                # asks whether something is locked
+            continue                # functions that ask whether an object is locked
         end = code.find("\n}", m.end()) if code[m.end()] == "\n" else code.find("\n", m.end())
         if not HELD.search(code, m.end(), end):
             yield "%s:%d: %s() does not assert that the lock is held" % (path, line_of(code, m.start(1)), m.group(1))
 
 
 def sources(source):
-    """The tracked C files; all of them where git does not say."""
+    """The tracked C files; all C files if git cannot list them."""
     listed = subprocess.run(["git", "-C", source, "ls-files", "*.c", "*.h"], capture_output=True, text=True).stdout.split()
     for folder, folders, names in os.walk(source) if not listed else ():
         folders[:] = [d for d in folders if not d.startswith((".", "build"))]

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a test has started ends with it (tools/tidy.py): when it is done, interrupted, or killed with its process group."""
+"""Processes that a test has started end with it (tools/tidy.py): when the test is done, interrupted, or killed with
+its process group."""
 
 import os
 import signal
@@ -11,7 +12,7 @@ import time
 sys.dont_write_bytecode = True
 TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools")
 TIMEOUT = 60
-# One process in a session of its own, one that has an empty environment besides, a folder. All stay when their test has gone.
+# A process in a new session, a process that also has an empty environment, and a folder. All three outlive their test.
 TEST = """
 import subprocess, sys, tempfile
 sys.path.insert(0, %r)

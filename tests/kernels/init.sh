@@ -1,8 +1,9 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The first process of the machine that run.py boots. It makes the machine fit for programs, runs the tests of /tests/list and
-# switches off. Lines that begin with "@" are for run.py: "@ ok NAME", "@ FAIL NAME", "@ skip NAME: why", "@ end".
+# The first process of the machine that run.py boots. This script prepares the machine for programs, runs the tests of
+# /tests/list and switches off. Lines that begin with "@" are for run.py: "@ ok NAME", "@ FAIL NAME", "@ skip NAME:
+# why", "@ end".
 b=/bin/busybox
 export PATH=/usr/bin:/bin HOME=/tmp TMPDIR=/var/tmp
 $b mount -t proc proc /proc
@@ -46,7 +47,7 @@ hosted() {
 	fi
 }
 
-# A test program of our own.
+# A test program of this repository.
 alone() {
 	observe /tmp/alone "$@"
 	if $b grep -q '^status 0$' /tmp/alone; then
@@ -64,7 +65,7 @@ options=
 quire check | $b sed 's/^/@ check /' || echo "@ FAIL check"
 while read -r kind rest; do
 	echo "@ next $rest"
-	# The words of a line are the command's.
+	# The words of a line are the words of the command.
 	case $kind in
 	options) options=$rest ;;
 	hosted) hosted $rest ;;

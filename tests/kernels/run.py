@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Small hosting tests on other kernels of Debian's, in QEMU: run.py BUILD DIR [NAME ...].
+"""Small hosting tests on other kernels of Debian, in QEMU: run.py BUILD DIR [NAME ...].
 
-BUILD has been built; packages, images and what the machines say are left in DIR. Names: bookworm (Debian 12's kernel),
-backports (the newest one in its backports), bullseye (Debian 11's, 5.10). Default: the first two.
+BUILD has been built; packages, images and the machines' output stay in DIR. Names: bookworm (Debian 12's kernel),
+backports (the newest kernel in its backports), bullseye (Debian 11's, 5.10). Default: the first two.
 
 Each kernel boots without acceleration with an initramfs that holds the build, its libraries and a few programs, and a disk
-for the swap file. The packages come by apt with lists of its own in DIR: the machine's are not changed. What cannot be run is
-said in a line. The last line is "N passed, N failed".
+for the swap file. apt fetches the packages with separate lists in DIR; this machine's lists are not changed. A line
+names each kernel that cannot be run. The last line is "N passed, N failed".
 """
 import concurrent.futures
 import lzma
@@ -28,11 +28,11 @@ MODULES = ['virtio_pci', 'virtio_blk', 'crc32c_generic', 'ext4']
 PROGRAMS = ['dash', 'sort', 'sqlite3', 'cat', 'head', 'true', 'false', 'sed', 'env', 'seq', 'tail']
 TESTS = ['run/run_scenarios', 'machine/linux_test', 'machine/adopt_test', 'machine/hat_conform_linux', 'machine/mach_conform_linux',
          'store/store_test']
-# A busy host makes nothing fail: a test is bounded by the machine's own clock, which counts instructions, a machine by the seconds
-# of a CPU that it gets. WALL is for a machine that waits for nothing.
+# A busy host makes no test fail: a test is bounded by the machine's own clock, which counts instructions, and a machine
+# by the CPU seconds that it gets. WALL bounds a machine that waits without using a CPU.
 TEST_SECONDS, CPU_SECONDS, WALL_SECONDS = 150, 900, 7200
-PATTERNS = {'store/store_test': ['*ring_in_a_room_writes*']}      # the tests of a program, if not all
-# Of each kind a few, as instructions are interpreted.
+PATTERNS = {'store/store_test': ['*ring_in_a_room_writes*']}      # the tests of a program, if not all are run
+# Only a few of each kind, as instructions are interpreted.
 SCENARIOS = """heap mremap madvise munmap brk mprotect read-only map-fixed io process-vm shared-while-writing populated locked
 held-pipe held-splice held-socket held-fixed held-read held-direct held-others held-futex
 fork not-forked madvise-fork key-over-fork futex-over-fork only-read-then-forked close-all own-signals""".split()
@@ -45,7 +45,7 @@ SCRIPTS = {
 
 
 def apt(directory, suite):
-    """Options of apt for lists of its own that know this suite only."""
+    """Options of apt for separate lists with this suite only."""
     home = directory / 'apt' / suite
     for d in ('lists/partial', 'cache/archives/partial'):
         (home / d).mkdir(parents=True, exist_ok=True)
@@ -79,12 +79,12 @@ def fetch(directory, suite):
 
 
 def modules(root, into):
-    """Copies MODULES and what they need, unpacked, and lists them in the order in which they can be loaded."""
+    """Copies MODULES and their dependencies, unpacked, and lists them in loading order."""
     there = {re.sub(r'\.ko(\.xz)?$', '', p.name).replace('-', '_'): p for p in root.glob('lib/modules/*/kernel/**/*.ko*')}
     done = []
 
     def take(name):
-        if name in done or name not in there:       # not there: it is in the kernel
+        if name in done or name not in there:       # no such file: the module is built into the kernel
             return
         data = there[name].read_bytes()
         data = lzma.decompress(data) if there[name].suffix == '.xz' else data
@@ -140,13 +140,14 @@ def make_tree(build, root, tree):
 
 
 def used(pid):
-    """Seconds of a CPU that a process has had."""
+    """CPU seconds that a process has used."""
     times = pathlib.Path('/proc/%d/stat' % pid).read_text().rsplit(')', 1)[1].split()
     return (int(times[11]) + int(times[12])) / os.sysconf('SC_CLK_TCK')
 
 
 def boot(directory, root, tree, heard):
-    """What the machine said. heard: called with each line that is for us, as it comes, and the seconds of a CPU so far."""
+    """Returns the machine's output. heard: called with each line for this script, when it arrives, and with the CPU
+    seconds so far."""
     image, disk = directory / 'initramfs', directory / 'disk'
     with open(image, 'wb') as f:
         find = subprocess.Popen(['find', '.', '-print0'], cwd=tree, stdout=subprocess.PIPE)
@@ -157,8 +158,9 @@ def boot(directory, root, tree, heard):
         f.truncate(512 << 20)
     subprocess.run(['mke2fs', '-q', '-t', 'ext4', '-F', disk], check=True)
     kernel = next(root.glob('boot/vmlinuz-*'))
-    # While the machine works its clock counts instructions, so that a busy host makes nothing time out there. While it waits for its
-    # disk the clock is the host's: it would leap to the next timer, such as the end of a test's time.
+    # While the machine works its clock counts instructions, so that a busy host makes nothing time out there. While it
+    # waits for its disk, its clock is the host's: otherwise the clock would leap to the next timer, such as the end of
+    # a test's time.
     command = ['qemu-system-x86_64', '-accel', 'tcg', '-icount', 'shift=1,sleep=on', '-cpu', 'max', '-m', '1G', '-nographic',
                '-no-reboot', '-net', 'none', '-kernel', kernel, '-initrd', image,
                '-append', 'console=ttyS0 quiet panic=-1 no_timer_check',
@@ -183,7 +185,7 @@ def boot(directory, root, tree, heard):
 
 
 class Listener:
-    """Prints what a machine says, a line a test with the seconds of a CPU that it took, and counts."""
+    """Prints a machine's results, a line for each test with its CPU seconds, and counts them."""
     def __init__(self, name):
         self.name, self.passed, self.failed, self.at, self.ended = name, 0, 0, 'the start of the kernel', False
         self.seconds = self.next = 0

@@ -68,7 +68,7 @@ def wrong_arguments(directory):
 
 
 def full_standard_output():
-    """A result that was not written is no success."""
+    """A run whose result could not be written fails."""
     for arguments in "list", "stat --spaces 1", "policies --frames 10 zipf:100:1000", "prefetch --frames 10 zipf:100:1000", "--help":
         got = sh("%s %s >/dev/full" % (lab, arguments), ".")
         check(got.returncode == 2 and got.stderr.startswith("quire-lab: standard output: ") and got.stderr.count("\n") == 1,
@@ -98,14 +98,15 @@ def defaults():
 
 
 def shared_memory():
-    """PSS is what the pages take together; RSS counts shared ones again and again. By hand, what each space has."""
+    """PSS is the memory of all pages together; RSS counts a shared page once for each space. The expected pages of
+    each space, by hand."""
     for spaces, text, data, heap, shared in (1, 7, 1, 1, 1), (2, 100, 40, 12, 5), (3, 1, 3, 50, 1), (7, 300, 64, 31, 9), (64, 50, 8, 4, 2):
         got = sh("%s stat --csv --spaces %d --text %d --data %d --heap %d --shared %d" % (lab, spaces, text, data, heap, shared), ".")
         rows = [r.split(",") for r in got.stdout.split()]
         check(got.returncode == 0 and len(rows) == spaces + 2 and rows[0] == ["space", "mapped", "rss", "pss"], "stat --csv: " + got.stdout)
         size = (text + data + heap + shared) * 4096
         check(all(int(r[1]) == int(r[2]) == size for r in rows[1:-1]), "mapped and in memory: " + got.stdout)
-        own = spaces - 1 if spaces > 1 else 1  # the fork has the first one's pages, but for a quarter of the heap
+        own = spaces - 1 if spaces > 1 else 1  # the fork shares the first space's pages, except a quarter of the heap
         frames = text + data - data // 4 + shared + own * (data // 4 + heap) + (heap // 4 if spaces > 1 else 0)
         pss = [int(r[3]) for r in rows[1:-1]]
         check(int(rows[-1][3]) == 4096 * frames, "frames: %d, not %s" % (frames, got.stdout))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# embed.sh SOURCE BUILD: examples/embed, a port of its own, is built from nothing but what `meson install` puts down for the core, and
-# runs; and the public headers of libquire and of the core are apart.
+# embed.sh SOURCE BUILD: examples/embed, a separate port, is built only from the files that `meson install` installs for
+# the core, and runs; and the public headers of libquire and of the core are apart.
 set -eu
 source=$1
 build=$2

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# install.sh SOURCE BUILD: what `meson install` puts down is enough to compile and run the example from elsewhere, in C
-# and in C++, found by pkg-config; the programs find their parts; and the manual pages are there.
+# install.sh SOURCE BUILD: the files that `meson install` installs are enough to compile and run the example from
+# elsewhere, in C and in C++, found by pkg-config; the programs find their parts; and the manual pages are there.
 set -eu
 source=$1
 build=$2

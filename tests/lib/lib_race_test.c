@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Real threads on one libquire system that is several times too small for them: each owns a private range of which it
- * knows every word, and keeps a counter of its own in every page of a range that all share. They fault, write, drop,
- * protect, lock, pin, unmap and map again, all at once, so the lock protocol of the core and of the Linux machine is
- * run in parallel. Most telling under ThreadSanitizer (make tsan).
+ * Real threads on one libquire system that is several times too small for them: each thread owns a
+ * private range of which it knows every word, and keeps its own counter in every page of a range
+ * that all threads share. The threads fault, write, drop, protect, lock, pin, unmap and map again
+ * concurrently, so the lock protocols of the core and of the Linux machine run in parallel. Most
+ * telling under ThreadSanitizer (make tsan).
  *
  *   lib_race_test [--rounds N] [--seed S]
  */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What lib_test.c does everything with: accesses that may fault, small systems, files, contents. Only lib_test.c includes this file. */
+/*
+ * The helpers of lib_test.c: accesses that may fault, small systems, files, contents. Only
+ * lib_test.c includes this file.
+ */
 #ifndef TESTS_LIB_RIG_H
 #define TESTS_LIB_RIG_H
 
@@ -48,8 +51,9 @@ static void on_signal(int sig, siginfo_t *si, void *ctx)
 }
 
 /*
- * The C library's own, past a sanitizer's: ThreadSanitizer puts its handler before each that it is told of, so giving it
- * the library's, which asks the kernel itself, would make that its own predecessor.
+ * Calls the C library's function, not a sanitizer's. ThreadSanitizer installs its handler before
+ * each handler that it learns of; if it learned of libquire's handler, which asks the kernel
+ * itself, that handler would become its own predecessor.
  */
 int __sigaction(int sig, const struct sigaction *act, struct sigaction *old);
 
@@ -61,7 +65,7 @@ static void install(void)
 	(void)__sigaction(SIGBUS, &sa, NULL);
 }
 
-/* cmocka puts handlers of its own in place for each test: these are the program's again. */
+/* cmocka installs its own handlers for each test; this installs the program's handlers again. */
 static struct sigaction ours_bus, ours_segv;
 
 static void ours(void)
@@ -80,7 +84,7 @@ static void run_one(void **state)
 #f, run_one, NULL, NULL, (void *)(f)                                               \
 	}
 
-/* The signal that the access gets, 0 if none. */
+/* Returns the signal that the access raises; 0: none. */
 static int touch(volatile char *p, bool write)
 {
 	if (sigsetjmp(escape, 1) != 0) {
@@ -165,7 +169,7 @@ static struct quire_stats stats(struct quire *q)
 	return st;
 }
 
-/* Every word of a page says where it is, so that no two pages are alike. */
+/* Every word of a page has its own address, so that no two pages are alike. */
 static void fill(char *p, size_t pages, unsigned salt)
 {
 	for (size_t i = 0; i < pages * PAGE / 4; i++)
@@ -181,7 +185,7 @@ static size_t wrong(const char *p, size_t pages, unsigned salt)
 	return n;
 }
 
-/* Pushes everything else out of memory. */
+/* Evicts all other pages from memory. */
 static void crowd(struct quire *q)
 {
 	char *p = map(q, 1024);
@@ -203,7 +207,7 @@ static int file_of(size_t bytes)
 	return fd;
 }
 
-/* The same file, opened otherwise. */
+/* The same file, opened in another way. */
 static int again(int fd, int flags)
 {
 	char name[32];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The contract of <quire/quire.h>, call by call: results, errors, and the signals that a bad access gets. What depends on a
- * process's signal handlers or ends it runs in a process of its own: this program again, with the name of the case.
+ * The contract of <quire/quire.h>, call by call: results, errors, and the signals that a bad access
+ * gets. A case that depends on a process's signal handlers, or ends the process, runs in a separate
+ * process: this program, executed with the name of the case.
  */
 #include "tests/lib/lib_rig.h"
 
@@ -72,7 +73,7 @@ static void close_leaves_nothing(void **state)
 		f[5] = 'X';
 		assert_int_equal(close(fd), 0);
 		done(q);
-		if (i == 3) /* the C library's own have settled */
+		if (i == 3) /* the C library's own descriptors exist by now */
 			maps = count_maps();
 	}
 	assert_int_equal(count_fds(), fds);
@@ -129,7 +130,7 @@ static void map_takes_a_hint_and_fixed_replaces(void **state)
 	done(q);
 }
 
-/* Full means full when it is promised, not when it is used. */
+/* Memory is full when all of it is promised, not when all of it is used. */
 static void map_gives_enomem_when_the_store_could_not_hold_it(void **state)
 {
 	struct quire_config c = { .memory = 2 * MIB, .pool = 2 * MIB };
@@ -228,7 +229,7 @@ static void protection_holds_and_gets_accerr(void **state)
 	fails(quire_protect(q, p + 3, PAGE, PROT_READ), EINVAL);
 	assert_int_equal(quire_unmap(q, p + 4 * PAGE, PAGE), 0);
 	fails(quire_protect(q, p, 8 * PAGE, PROT_READ), ENOMEM);
-	gets(p + 3 * PAGE, true, SIGSEGV, SEGV_ACCERR); /* what precedes the gap is changed */
+	gets(p + 3 * PAGE, true, SIGSEGV, SEGV_ACCERR); /* the part before the gap is changed */
 	done(q);
 }
 
@@ -242,7 +243,7 @@ static void contents_survive_being_paged_out(void **state)
 	(void)state;
 	fill(p, 3000, 5);
 	assert_int_equal(wrong(p, 3000, 5), 0);
-	for (size_t i = 0; i < 3000; i += 3) /* a word here and there, read before it is written */
+	for (size_t i = 0; i < 3000; i += 3) /* scattered words, each read before it is written */
 		((unsigned *)(void *)(p + i * PAGE))[7]++;
 	for (size_t i = 0; i < 3000; i += 3)
 		((unsigned *)(void *)(p + i * PAGE))[7]--;
@@ -305,7 +306,8 @@ static void advice_does_what_madvise_does(void **state)
 	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_PAGEOUT), 0);
 	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
 	for (unsigned i = 0; i < 8;
-	     i++) /* in the store; in memory perhaps, until somebody needs the frame */
+	     /* the pages are in the store, and perhaps in memory until their frames are needed */
+	     i++)
 		assert_true((vec[i] & QUIRE_IN_STORE) != 0);
 	crowd(q);
 	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
@@ -347,7 +349,7 @@ static void locked_pages_stay(void **state)
 		assert_int_equal(vec[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED),
 		    QUIRE_IN_MEMORY | QUIRE_IN_LOCKED);
 	assert_true(stats(q).locked >= 8 * PAGE);
-	fails(quire_lock(q, big, 1024 * PAGE), ENOMEM); /* more than there is */
+	fails(quire_lock(q, big, 1024 * PAGE), ENOMEM); /* more pages than there are */
 	assert_int_equal(quire_unlock(q, p, 8 * PAGE), 0);
 	crowd(q);
 	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
@@ -390,12 +392,12 @@ static void pinned_buffers_serve_system_calls(void **state)
 	fails(quire_pin(q, p, 2 * PAGE, 0), EFAULT);
 	fails(quire_pin(q, p, 0, 0), EINVAL);
 	fails(quire_pin(q, "elsewhere", 1, 0), EFAULT);
-	assert_int_equal(quire_unmap(q, p, 8 * PAGE), 0); /* the refused ones left no pin behind */
+	assert_int_equal(quire_unmap(q, p, 8 * PAGE), 0); /* the refused calls left no pin behind */
 	assert_int_equal(close(fd), 0);
 	done(q);
 }
 
-/* As the header says: what is not pinned is not brought in for a system call. */
+/* As the header promises: a system call does not page in a page that is not pinned. */
 static void a_system_call_on_a_paged_out_buffer_gets_efault(void **state)
 {
 	struct quire *q = small();
@@ -407,7 +409,8 @@ static void a_system_call_on_a_paged_out_buffer_gets_efault(void **state)
 	assert_int_equal(quire_advise(q, p, 4 * PAGE, MADV_PAGEOUT), 0);
 	fails(write(fd, p, PAGE), EFAULT);
 	(void)*(volatile char *)p;
-	assert_int_equal(write(fd, p, 2 * PAGE), PAGE); /* short where it is not resident */
+	/* the result is short at a page that is not resident */
+	assert_int_equal(write(fd, p, 2 * PAGE), PAGE);
 	assert_int_equal(wrong(p, 4, 9), 0);
 	assert_int_equal(close(fd), 0);
 	done(q);
@@ -454,7 +457,7 @@ static void shared_file_memory_reaches_the_file(void **state)
 	assert_int_equal(quire_sync(q, p, 64 * PAGE, MS_SYNC), 0);
 	assert_int_equal(pread(ro, buf, 4, 40 * PAGE), 4);
 	assert_memory_equal(buf, "abc", 4);
-	memcpy(p + 40 * PAGE, "xyz", 4); /* written again after it was cleaned */
+	memcpy(p + 40 * PAGE, "xyz", 4); /* the page is written again after it was cleaned */
 	crowd(q);
 	assert_memory_equal(r + 8 * PAGE, "xyz", 4);
 	assert_int_equal(quire_unmap(q, p, 64 * PAGE), 0);
@@ -468,12 +471,15 @@ static void shared_file_memory_reaches_the_file(void **state)
 	done(q);
 }
 
-/* Behind the end of a file the rest of its last page reads as zeroes, at each time it is read, whatever the frame held before. */
+/*
+ * The rest of a file's last page behind the end reads as zeroes each time it is read in, whatever
+ * the frame held before.
+ */
 static void the_rest_of_a_files_last_page_is_zero(void **state)
 {
 	struct quire *q = small();
-	char *ones = map(
-	    q, 2048); /* more than fits: what is read gets a frame of theirs, with what it holds */
+	/* more pages than fit: a page that is read in gets a used frame with old contents */
+	char *ones = map(q, 2048);
 
 	(void)state;
 	for (size_t bytes = 3 * PAGE + 1; bytes < 4 * PAGE; bytes += 1009) {
@@ -498,7 +504,10 @@ static void the_rest_of_a_files_last_page_is_zero(void **state)
 	done(q);
 }
 
-/* The file cannot be written (the limit of file sizes): quire_sync says so, and the page is written when it can be. */
+/*
+ * The file cannot be written (limit of file sizes): quire_sync reports it, and the page is written
+ * as soon as that is possible.
+ */
 static void sync_tells_that_the_file_cannot_be_written(void **state)
 {
 	struct quire *q = small();
@@ -557,7 +566,7 @@ static void shared_anonymous_memory_is_paged_too(void **state)
 	done(q);
 }
 
-/* ---- a store of the program's own, and its failures ---- */
+/* ---- a store provided by the program, and its failures ---- */
 struct shelf {
 	char (*page)[PAGE];
 	int read_error, write_error;
@@ -617,7 +626,7 @@ static void a_page_that_cannot_be_read_gets_sigbus(void **state)
 	fails(quire_pin(q, p, PAGE, 0), EIO);
 	assert_int_equal(wrong(other, 8, 12), 0); /* nobody else notices */
 	s.read_error = 0;
-	assert_int_equal(wrong(p, 8, 11), 0); /* it may be tried again */
+	assert_int_equal(wrong(p, 8, 11), 0); /* the call may be repeated */
 	assert_true(stats(q).io_errors > 0);
 	assert_int_equal(quire_unmap(q, p, 8 * PAGE), 0);
 	assert_true(s.discarded > 0);
@@ -662,7 +671,7 @@ static void statistics_and_incore_answer(void **state)
 	fails(quire_stat(q, NULL, sizeof st), EINVAL);
 	memset(&st, 0x5a, sizeof st);
 	assert_int_equal(
-	    quire_stat(q, &st, sizeof st.faults), 0); /* an older program's structure */
+	    quire_stat(q, &st, sizeof st.faults), 0); /* the structure of an older program */
 	assert_int_equal(st.promise_max, 0x5a5a5a5a5a5a5a5a);
 	assert_int_equal(stats(q).mapped, 4 * PAGE);
 	assert_int_equal(stats(q).memory, 2 * MIB);
@@ -671,7 +680,7 @@ static void statistics_and_incore_answer(void **state)
 	assert_int_equal(vec[0] | vec[3], 0);
 	p[PAGE] = 1;
 	assert_true(stats(q).zero_filled >= 1 && stats(q).faults >= 1 && stats(q).resident >= PAGE);
-	assert_int_equal(stats(q).proportional, stats(q).resident); /* nothing is mapped twice */
+	assert_int_equal(stats(q).proportional, stats(q).resident); /* no memory is mapped twice */
 	fails(quire_incore(q, p + 4 * PAGE, PAGE, vec), ENOMEM);
 	fails(quire_incore(q, p + 1, PAGE, vec), EINVAL);
 	assert_int_equal(quire_unmap(q, p, 4 * PAGE), 0);
@@ -680,7 +689,7 @@ static void statistics_and_incore_answer(void **state)
 	done(q);
 }
 
-/* ---- other people's signals ---- */
+/* ---- signals of the program ---- */
 static void sigbus_that_is_not_ours_goes_to_the_program(void **state)
 {
 	struct quire *q = small();
@@ -758,7 +767,7 @@ static void a_child_has_none_of_it_and_the_parent_all(void **state)
 	if (pid == 0)
 		_exit(touch(p, false) == SIGSEGV
 			? 0
-			: 1); /* no page of zeroes, no page of the parent's */
+			: 1); /* neither a page of zeroes nor a page of the parent */
 	assert_true(pid > 0);
 	assert_int_equal(wrong(p, 1024, 15), 0); /* while the child may still live */
 	fill(p, 1024, 16);
@@ -775,7 +784,7 @@ static void a_child_has_none_of_it_and_the_parent_all(void **state)
 	done(q);
 }
 
-/* ---- cases in a process of their own ---- */
+/* ---- cases in separate processes ---- */
 static int flag;
 static void plain_handler(int sig) { _exit(sig == SIGBUS && flag ? 42 : 43); }
 
@@ -795,8 +804,8 @@ static int child(const char *what)
 {
 	char *p;
 
-	(void)signal(SIGSEGV,
-	    SIG_DFL); /* a sanitizer's handler, which ends the program in a way of its own */
+	(void)signal(
+	    SIGSEGV, SIG_DFL); /* a sanitizer's handler, which ends the program in its own way */
 	(void)signal(SIGBUS, SIG_DFL);
 	if (strcmp(what, "unmapped") == 0) {
 		p = bare_map(RW, ANON, -1);
@@ -808,14 +817,15 @@ static int child(const char *what)
 		p = bare_map(PROT_READ, MAP_PRIVATE, file_of(10));
 		(void)*(volatile char *)(p + PAGE);
 	} else if (strcmp(what, "plain-handler") == 0) {
-		(void)signal(
-		    SIGBUS, plain_handler); /* without siginfo, installed before the library's */
+		/* a handler without siginfo, installed before the library's */
+		(void)signal(SIGBUS, plain_handler);
 		p = bare_map(PROT_READ, MAP_PRIVATE, file_of(10));
 		(void)*(volatile char *)p;
 		flag = 1;
 		(void)*(volatile char *)(p + PAGE);
 	} else if (strcmp(what, "ignored") == 0) {
-		(void)signal(SIGSEGV, SIG_IGN); /* cannot be, for an access: it ends the program */
+		/* cannot be blocked for an access: the signal ends the program */
+		(void)signal(SIGSEGV, SIG_IGN);
 		p = bare_map(PROT_READ, ANON, -1);
 		*(volatile char *)p = 1;
 	} else if (strcmp(what, "blocked") == 0) {

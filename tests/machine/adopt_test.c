@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Adoption (as_adopt) on the Linux machine: memory that the kernel filled by itself becomes the core's, where it is, and
- * behaves like any other from then on.
+ * Adoption (as_adopt) on the Linux machine: memory that the kernel has filled becomes the core's,
+ * in place, and behaves like other memory from then on.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +22,7 @@
 #include "machine/linux/linux.h"
 
 #define FRAMES 512u
-#define N 64u /* pages of the range; the first half is there before we come */
+#define N 64u /* pages of the range; the first half is present before the adoption */
 
 struct env {
 	struct mach *mach;
@@ -92,7 +92,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The test library has the signals for itself: each access says before that it comes. */
+/* The test library handles all signals: each access is announced before it is made. */
 static uint8_t *page(const struct env *e, unsigned i, enum seg_rw rw)
 {
 	assert_int_equal(
@@ -112,8 +112,8 @@ static void adopt_and_page(struct env *e, unsigned flags)
 	assert_int_equal(map(e, 0, N, flags), VM_OK);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK);
 	assert_int_equal(vm_statistics(e->vm)->adopted, N / 2);
-	assert_int_equal(
-	    as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK); /* they are ours already */
+	/* the pages are adopted already */
+	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK);
 	assert_int_equal(vm_statistics(e->vm)->adopted, N / 2);
 	assert_int_equal(vm_check(e->vm, report, NULL), 0);
 	check_contents(e);
@@ -131,7 +131,10 @@ static void adopted_shared_memory_is_paged_too(void **state)
 	adopt_and_page(*state, SEGVN_SHARED);
 }
 
-/* At each allocation that fails: what was adopted is, the rest is still where it was, and a second attempt takes it. */
+/*
+ * Each allocation fails in turn: adopted pages stay adopted, the other pages stay where they were,
+ * and a second attempt adopts them.
+ */
 static void adoption_survives_every_failure(void **state)
 {
 	struct env *e = *state;
@@ -154,7 +157,10 @@ static void adoption_survives_every_failure(void **state)
 			assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK);
 			for (unsigned i = 0; i < N / 2; i++)
 				assert_int_equal(e->at[vm_ptob(i)], 1 + i);
-			/* leaves the contents at their addresses, so that the next round finds what this one found */
+			/*
+			 * leaves the contents at their addresses, so that the next round starts
+			 * from the same state
+			 */
 			linux_range_leave(e->mach, as_hat(e->as), (uint64_t)e->at, vm_ptob(N));
 			assert_int_equal(as_unmap(e->as, (vaddr_t)e->at, vm_ptob(N)), VM_OK);
 			if (!passed)
