@@ -936,6 +936,24 @@ void linux_hat_missing(struct hat *h, uint64_t base, uint64_t end)
 	hat_leave(h);
 }
 
+void linux_hat_refill(struct hat *h, vaddr_t va)
+{
+	uint64_t done;
+	uint32_t *e;
+
+	hat_enter(h);
+	e = entry_of(h, va, false);
+	if (e != NULL && *e != 0 && !linux_occupied(h->h_mach, va)) {
+		struct page *pp = page_at(h, e);
+
+		page_nrm_set(pp, P_MOD);
+		pp->p_hat[1] &= ~SUMMED;
+		(void)uffd_copy(h->h_mach, va, (uint64_t)h->h_mach->m_zeroes, VM_PAGESIZE,
+		    (pp->p_hat[1] & PROT_W) == 0 && !h->h_mach->m_write_bits, &done);
+	}
+	hat_leave(h);
+}
+
 int linux_hat_reprotect(struct hat *h)
 {
 	uint32_t *e;

@@ -220,6 +220,12 @@ struct sum sum_page(const struct mach *, const void *page);
  * missing in the child; the frame is empty and reads as zeroes, too.
  */
 void linux_hat_missing(struct hat *, uint64_t base, uint64_t end);
+/*
+ * If va has a translation and the page is absent, the program dropped the page by a system call that
+ * no runtime saw (MADV_DONTNEED in code of its own). A page of zeroes takes its place, as the kernel
+ * would do, and the waiting thread is woken.
+ */
+void linux_hat_refill(struct hat *, vaddr_t va);
 struct as *linux_hat_space(struct hat *);
 int linux_hat_reprotect(struct hat *); /* after fork: write protection is not inherited */
 #endif

@@ -50,6 +50,10 @@ int linux_fault_fd(struct mach *m) { return m->m_uffd; }
  * The faulting thread tries again until the kernel's own mapping is gone or changed, too; the
  * kernel then sends the right signal.
  *
+ * A fault on a page that the HAT takes for loaded has one of two causes. A fault of another thread
+ * filled the page after this fault was reported; or the program dropped the page by a system call
+ * that no runtime saw, and the fault would come back forever if the server only woke the thread.
+ *
  * The call that fills the page wakes the thread. The server wakes the thread only if no call filled
  * the page, as when the page was present already. The thread's wait ends when the page is filled,
  * not when this function returns: on one CPU the thread may run to its next fault first.
@@ -91,6 +95,9 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags, uint64_t he
 		(void)uffd_poison(m, addr);
 		break;
 	}
+	if (e == VM_OK && type == F_INVAL &&
+	    atomic_load_explicit(&m->m_waited, memory_order_relaxed) == addr)
+		linux_hat_refill(hat, addr);
 	filled = atomic_load_explicit(&m->m_filled_ns, memory_order_relaxed);
 	if (atomic_exchange_explicit(&m->m_waited, 0, memory_order_relaxed) == addr) {
 		filled = mach_time_ns();

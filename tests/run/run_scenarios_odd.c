@@ -229,6 +229,52 @@ static int own_moves(void)
 	return close(fd);
 }
 
+/* ---- advice by a system call that the program makes itself ---- */
+/* Made by an instruction of the program, not of the C library, as some language runtimes do. */
+static long own_madvise(void *p, size_t len, int advice)
+{
+	long r = SYS_madvise;
+
+	__asm__ volatile("syscall"
+			 : "+a"(r)
+			 : "D"(p), "S"(len), "d"((long)advice)
+			 : "rcx", "r11", "memory");
+	return r;
+}
+
+/*
+ * Go's runtime does this to memory that its C library mapped: pages that were in memory are gone without the runtime's doing. The
+ * thread that touched such a page waited forever, as the page was taken for loaded. The pages are zeroes, also after they have left
+ * memory, and what is written to them is kept. (What has left memory before is not dropped: `man quire`.)
+ */
+static int own_advice(void)
+{
+	enum { PAGES = 16 };
+	char *p = map(PAGES * PAGE);
+	size_t kept = 0;
+
+	for (unsigned round = 0; round < 4; round++) {
+		push_out();
+		for (unsigned i = 0; i < PAGES; i++) { /* in memory when the advice is given */
+			fill(p + i * PAGE, PAGE, round);
+			EXPECT(own_madvise(p + i * PAGE, PAGE, MADV_DONTNEED) == 0);
+			EXPECT(round % 2 != 0 || p[i * PAGE + 1] == 0);
+		}
+		if (round >= 2)
+			push_out();
+		for (unsigned i = 0; i < PAGES; i++) {
+			for (unsigned k = 0; k < PAGE; k++)
+				kept += p[i * PAGE + k] != 0;
+			p[i * PAGE] = (char)i;
+		}
+		push_out();
+		for (unsigned i = 0; i < PAGES; i++)
+			EXPECT(p[i * PAGE] == (char)i);
+	}
+	printf("not zero: %zu\n", kept);
+	return 0;
+}
+
 const struct scenario odd_scenarios[] = {
 	{ "clone-words", clone_words },
 	{ "clone-descriptors", clone_descriptors },
@@ -236,5 +282,6 @@ const struct scenario odd_scenarios[] = {
 	{ "first-thread-ends", first_thread_ends },
 	{ "futex-words", futex_words },
 	{ "own-moves", own_moves },
+	{ "own-advice", own_advice },
 	{ NULL, NULL },
 };
