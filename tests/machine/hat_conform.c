@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Conformance of a machine's HAT to hat.h. Written against the contract only, so that every port can be plugged in
- * (port_harness.h). Pages are taken straight from the page layer, without segments: this program plays the core.
+ * Conformance of a machine's HAT to hat.h. Written against the contract only, so that every port
+ * can be plugged in (port_harness.h). Pages come directly from the page layer, without segments:
+ * this program acts as the core.
  *
- * Where a machine allows few translations a frame, loading one more drops another; where it has no reference or
- * modification bits nothing is expected of them. A HAT may drop unlocked translations at any time; no port does so
- * while nothing else runs, and the tests rely on that.
+ * On a machine with few translations a frame, loading another translation drops one; on a machine
+ * without reference or modification bits the program expects none. A HAT may drop unlocked
+ * translations at any time; no port does so while no other code runs, and the tests rely on this.
  */
 #include "machine/stub/vnode_stub.h"
 #include "tests/machine/port_check.h"
@@ -22,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRAMES 4096u /* two large pages of any machine, and what they need */
+#define FRAMES 4096u /* two large pages of any machine, and the memory for their tables */
 #define N 8u
 #define VA                                                                                         \
 	0x80000000ull /* the pages straddle a boundary of every level of tables below the highest */
@@ -37,9 +38,12 @@ struct env {
 	struct as *as[2];
 	struct hat *hat[2];
 	struct as *kas; /* the kernel's own space; NULL: the machine has none */
-	vaddr_t near[2],
-	    far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
-	uint64_t step;      /* far addresses lie so far apart */
+	/*
+	 * the window of each space: VA, or the machine's address instead of it; no other address
+	 * shares its tables
+	 */
+	vaddr_t near[2], far[2];
+	uint64_t step;      /* distance between far addresses */
 	struct page *pp[N]; /* E-locked all the time */
 	uint64_t kernel;    /* frames of kernel memory before there was a space */
 };
@@ -110,8 +114,8 @@ static void teardown(struct env *e)
 		as_free(e->as[i]);
 	if (e->kas != NULL)
 		as_free(e->kas);
-	CHECK(
-	    kernel_frames(e) <= e->kernel + 2); /* caches keep a slab; tables would be many more */
+	/* caches keep a slab; leaked tables would take many more frames */
+	CHECK(kernel_frames(e) <= e->kernel + 2);
 	vnode_rele(&e->vn);
 	vm_destroy(e->vm);
 	port_harness.ph_destroy(e->mach);
@@ -122,7 +126,7 @@ static vaddr_t va(const struct env *e, unsigned h, unsigned i)
 	return e->near[h] + vm_ptob(i) - vm_ptob(N / 2);
 }
 
-/* What the hardware says of an access; byte: what a write stores, and what a read must find. */
+/* The hardware's result of an access; byte: the byte that a write stores and a read must find. */
 static bool touch(struct env *e, unsigned h, vaddr_t at, bool write, enum vm_err want, uint8_t byte)
 {
 	uint8_t b = byte;
@@ -140,7 +144,7 @@ static bool consistent(struct env *e)
 }
 static bool many(const struct env *e) { return e->caps->mc_max_mappings == 0; }
 
-/* Loading what is loaded replaces its rights. A page of NULL: nothing is loaded there. */
+/* Loading a loaded page replaces its rights. A page of NULL: no page is loaded there. */
 static void raise_rights(struct hat *hat, vaddr_t at, struct page *const *pps, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -169,11 +173,11 @@ static void test_load(struct env *e)
 	CHECK(touch(e, 0, va(e, 0, 0), true, VM_OK, 0x40));
 	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
 	CHECK(touch(e, 0, va(e, 0, 0), true, VM_PROT, 0));
-	/* another page: the first goes */
+	/* another page: the first translation is dropped */
 	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[1], PROT_R, HAT_LOAD) == VM_OK);
 	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_page_getshare(e->pp[1]) == 1);
 	CHECK(touch(e, 0, va(e, 0, 0), false, VM_OK, 0x41));
-	/* advice does not replace what is there */
+	/* advice does not replace an existing translation */
 	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[2], PROT_R, HAT_LOAD_ADV) == VM_OK);
 	CHECK(hat_probe(e->hat[0], va(e, 0, 0), NULL) == page_pfn(e->vm, e->pp[1]));
 	hat_unload(e->hat[0], va(e, 0, 0), VM_PAGESIZE, HAT_UNLOAD);
@@ -196,7 +200,7 @@ static void test_array(struct env *e)
 		CHECK(touch(e, 0, va(e, 0, i), true, i >= 2 && i < 5 ? VM_PROT : VM_OK,
 		    (uint8_t)(0x40 + i)));
 	hat_clrattr(e->hat[0], va(e, 0, 0) - vm_ptob(4), vm_ptob(N + 8),
-	    PROT_W); /* holes around: nothing is loaded */
+	    PROT_W); /* holes around: no page is loaded there */
 	for (unsigned i = 0; i < N; i++)
 		CHECK(touch(e, 0, va(e, 0, i), true, VM_PROT, 0));
 	raise_rights(e->hat[0], va(e, 0, 0), e->pp, N);
@@ -224,7 +228,7 @@ static void test_share(struct env *e)
 	CHECK(n == hat_page_getshare(e->pp[0]));
 	CHECK(many(e) ? n == 6 : n >= 1 && n <= e->caps->mc_max_mappings);
 	CHECK(hat_probe(e->hat[1], va(e, 1, 5), NULL) ==
-	    page_pfn(e->vm, e->pp[0])); /* the last one loaded is there */
+	    page_pfn(e->vm, e->pp[0])); /* the last loaded translation exists */
 	if (many(e)) {                  /* from the middle, the end and the front */
 		hat_unload(e->hat[0], va(e, 0, 2), VM_PAGESIZE, HAT_UNLOAD);
 		hat_unload(e->hat[1], va(e, 1, 5), VM_PAGESIZE, HAT_UNLOAD);
@@ -238,11 +242,11 @@ static void test_share(struct env *e)
 	CHECK(hat_page_getshare(e->pp[0]) == 0);
 	for (unsigned i = 0; i < 6; i++)
 		CHECK(touch(e, i & 1, va(e, i & 1, i), false, VM_NOMAP, 0));
-	hat_pageunload(e->pp[0]); /* nothing left: nothing happens */
+	hat_pageunload(e->pp[0]); /* no translation is left: the call does nothing */
 	CHECK(consistent(e));
 }
 
-/* What page-out asks: a page that is in nobody else's hands goes, one that is stays as it was. */
+/* The unload by page-out: a page without other holders is unloaded, a held page stays as it was. */
 static void test_tryunload(struct env *e)
 {
 	for (unsigned i = 0; i < 3; i++)
@@ -250,10 +254,9 @@ static void test_tryunload(struct env *e)
 			  HAT_LOAD) == VM_OK);
 	CHECK(hat_page_tryunload(e->pp[0]));
 	CHECK(hat_page_getshare(e->pp[0]) == 0 && touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0));
-	CHECK(hat_page_tryunload(e->pp[0])); /* nothing left: nothing happens */
+	CHECK(hat_page_tryunload(e->pp[0])); /* no translation is left: the call does nothing */
 	vm_inject(e->vm, VM_INJECT_PIN, 1);
-	if (!hat_page_tryunload(
-		e->pp[1])) { /* a port whose pins are real does not look at those of tests */
+	if (!hat_page_tryunload(e->pp[1])) { /* a port with real pins ignores the pins of tests */
 		CHECK(hat_page_getshare(e->pp[1]) == 1 &&
 		    touch(e, 1, va(e, 1, 1), true, VM_OK, 0x41));
 		CHECK(hat_page_tryunload(e->pp[1]));
@@ -284,8 +287,8 @@ static void test_bits(struct env *e)
 		    e, 0, va(e, 0, 3), false, VM_OK, 0x43)); /* seen again although it was cached */
 		CHECK(hat_pagesync(pp, true, true) & P_REF);
 	}
-	if (e->caps
-		->mc_mod_bits) { /* every write changes something: what changes nothing may go unseen */
+	/* every write changes a byte: a write that changes nothing may go unnoticed */
+	if (e->caps->mc_mod_bits) {
 		CHECK(!(page_nrm(pp) & P_MOD));
 		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x51));
 		CHECK(hat_pagesync(pp, false, true) & P_MOD);
@@ -302,7 +305,7 @@ static void test_bits(struct env *e)
 		raise_rights(e->hat[0], va(e, 0, 3), &pp, 1);
 		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x53));
 		hat_unload(e->hat[0], va(e, 0, 3), VM_PAGESIZE,
-		    HAT_UNLOAD); /* what was seen goes to the page */
+		    HAT_UNLOAD); /* the bits that were seen are set in the page */
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_REF | P_MOD);
 		CHECK(hat_memload(e->hat[0], va(e, 0, 3), pp, PROT_R | PROT_W, HAT_LOAD) == VM_OK);
@@ -343,7 +346,10 @@ static void test_lock(struct env *e)
 	CHECK(consistent(e));
 }
 
-/* Each allocation of a HAT fails in turn: VM_NOMEM, nothing changed, and it works the next time. */
+/*
+ * Each allocation of a HAT fails in turn: the result is VM_NOMEM, nothing has changed, and the next
+ * call succeeds.
+ */
 static void test_nomem(struct env *e)
 {
 	struct vm_usage before, after;
@@ -364,7 +370,10 @@ static void test_nomem(struct env *e)
 		vm_inject(e->vm, VM_INJECT_HAT, nth);
 		CHECK(hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD_ADV) ==
 		    VM_OK); /* advice does not fail */
-		/* a port may keep tables that the first attempt made: then this one needs fewer and succeeds */
+		/*
+		 * a port may keep tables of the first attempt, so that this attempt needs fewer and
+		 * succeeds
+		 */
 		CHECK((hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID) ==
 		    (vm_inject_seen(e->vm, VM_INJECT_HAT) >= nth));
 		hat_unload(e->hat[0], e->far[0], VM_PAGESIZE, HAT_UNLOAD);
@@ -419,13 +428,16 @@ static void test_foreach(struct env *e)
 	hat_unload(e->hat[0], va(e, 0, 0), vm_ptob(N), HAT_UNLOAD | HAT_UNLOAD_DISCARD);
 	CHECK(consistent(e));
 	for (unsigned i = 0; i < N;
-	     i++) { /* the contents were given up: some machines do lose them */
+	     i++) { /* the contents were discarded, which some machines really do */
 		CHECK(hat_page_getshare(e->pp[i]) == 0);
 		*(uint8_t *)page_mapin(e->vm, e->pp[i]) = (uint8_t)(0x40 + i);
 	}
 }
 
-/* Many pages and addresses at random against a table of what must be there. */
+/*
+ * Random loads and unloads of many pages and addresses, against a table of the expected
+ * translations.
+ */
 static void test_random(struct env *e)
 {
 	struct page *at[2][64] = { 0 };
@@ -469,7 +481,7 @@ static void test_random(struct env *e)
 	CHECK(consistent(e));
 }
 
-/* Frames of a device, where the machine has one: loaded like others, on no list. */
+/* Frames of a device, if the machine has one, are loaded like others and are on no list. */
 static void test_device(struct env *e)
 {
 	struct hat *hat = e->hat[0];
@@ -542,7 +554,7 @@ static bool kernel_read(struct env *e, unsigned h, vaddr_t at, enum vm_err want,
 	    (port_harness.ph_kernel_read(e->mach, e->hat[h], at, &b) == want && b == byte);
 }
 
-/* A program does not get there: it may not, or its root does not lead there. */
+/* A program cannot access the address: it lacks the right, or its root has no translation. */
 static bool forbidden(struct env *e, unsigned h, vaddr_t at, bool write)
 {
 	uint8_t b = 0;
@@ -551,7 +563,10 @@ static bool forbidden(struct env *e, unsigned h, vaddr_t at, bool write)
 	    port_harness.ph_touch(e->mach, e->hat[h], at, write, &b) != VM_OK;
 }
 
-/* What is loaded in it is there in spaces made before and after, for the kernel alone, and goes everywhere. */
+/*
+ * A page loaded in the kernel's space is visible in spaces made before and after, for the kernel
+ * alone, and its unload takes effect in all of them.
+ */
 static void test_kernel_space(struct env *e)
 {
 	vaddr_t at = e->caps->mc_kernel_min + vm_ptob(511),
@@ -572,7 +587,8 @@ static void test_kernel_space(struct env *e)
 	CHECK(hat_memload(k, last, e->pp[2], PROT_R, HAT_LOAD) == VM_OK);
 	CHECK(hat_probe(k, at, &attr) == page_pfn(e->vm, e->pp[0]) && (attr & PROT_W) &&
 	    hat_page_getshare(e->pp[0]) == 1);
-	CHECK(hat_probe(e->hat[0], at, NULL) == PFN_INVALID); /* it is not the user space's */
+	/* the page is not in the user space */
+	CHECK(hat_probe(e->hat[0], at, NULL) == PFN_INVALID);
 	CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &late) == VM_OK);
 	for (unsigned h = 0; h < 3; h++) {
 		e->hat[1] = h == 2 ? as_hat(late) : was;
@@ -587,7 +603,7 @@ static void test_kernel_space(struct env *e)
 	CHECK(kernel_read(e, 0, at, VM_NOMAP, 0) && kernel_read(e, 1, at, VM_NOMAP, 0));
 	CHECK(kernel_read(e, 0, last, VM_NOMAP, 0) &&
 	    kernel_read(e, 1, at + VM_PAGESIZE, VM_OK, 0x41));
-	/* the tables that the roots lead to stay, however empty they are */
+	/* the tables to which the roots point stay, even if they are empty */
 	hat_unload(k, at + VM_PAGESIZE, VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
 	CHECK(kernel_read(e, 0, at + VM_PAGESIZE, VM_NOMAP, 0));
 	CHECK(hat_memload(k, at + VM_PAGESIZE, e->pp[3], PROT_R, HAT_LOAD) == VM_OK);

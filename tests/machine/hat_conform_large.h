@@ -7,7 +7,7 @@
 #define TESTS_HAT_CONFORM_LARGE_H
 
 struct large {
-	struct page *lp_pages; /* E-locked; 1 << order of them */
+	struct page *lp_pages; /* E-locked; 1 << order pages */
 	unsigned order;
 	pfn_t n;
 	vaddr_t va;
@@ -67,7 +67,7 @@ static void test_large_load(struct env *e, struct large *l)
 	CHECK(hat_memload(hat, l->va, l->lp_pages + 1, PROT_R, HAT_LOAD_SZC(1)) == VM_NOTSUP);
 	CHECK(hat_memload(hat, l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(15)) == VM_NOTSUP);
 	CHECK(hat_mapsize(hat, l->va) == 0);
-	/* small ones below make place */
+	/* small translations below are replaced */
 	CHECK(hat_memload(hat, large_va(l, 3), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
 	CHECK(hat_memload(hat, l->va, l->lp_pages, PROT_R | PROT_W, HAT_LOAD_SZC(1)) == VM_OK);
 	CHECK(hat_page_getshare(e->pp[0]) == 0);
@@ -86,7 +86,10 @@ static void test_large_load(struct env *e, struct large *l)
 	CHECK(touch(e, 0, large_va(l, 5), true, VM_OK, 5));
 	CHECK(!e->caps->mc_mod_bits || (hat_pagesync(&l->lp_pages[0], false, true) & P_MOD));
 	CHECK(!e->caps->mc_mod_bits || (page_nrm(&l->lp_pages[mid]) & P_MOD));
-	/* the same page small: nothing changes; with other rights: split */
+	/*
+	 * loading the same page as small page: no change; with other rights: the large translation
+	 * is split
+	 */
 	CHECK(
 	    hat_memload(hat, large_va(l, 3), &l->lp_pages[3], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
 	CHECK(hat_mapsize(hat, large_va(l, 3)) == shift);
@@ -103,7 +106,10 @@ static void test_large_load(struct env *e, struct large *l)
 	CHECK(hat_mapsize(hat, large_va(l, 3)) == shift && sound(e) && consistent(e));
 }
 
-/* Parts of a large translation go, change or lose a page; the rest stays what it was. */
+/*
+ * Parts of a large translation are unloaded, change their rights or lose a page; the rest stays
+ * unchanged.
+ */
 static void test_large_parts(struct env *e, struct large *l)
 {
 	struct hat *hat = e->hat[0];
@@ -218,7 +224,7 @@ static void exact_promote(struct exact *x, struct large *l, unsigned at)
 	CHECK(err == want || (err == VM_NOMAP && hat_mapsize(x->e->hat[0], where) > VM_PAGESHIFT));
 }
 
-/* One call of the HAT, drawn by r, and the same done to the table. */
+/* Makes one call of the HAT, drawn by r, and the same change of the table. */
 static void exact_step(struct exact *x, struct large *l, uint64_t r)
 {
 	struct hat *hat = x->e->hat[0];
@@ -234,7 +240,7 @@ static void exact_step(struct exact *x, struct large *l, uint64_t r)
 		for (unsigned i = 0; i < l->n; i++)
 			x->pp[at + i] = &l->lp_pages[i], x->attr[at + i] = attr;
 	} else if (what <
-	    6) { /* mostly the page that fits there, so that parts can be joined again */
+	    6) { /* mostly the page that belongs there, so that parts can be joined again */
 		x->pp[at] = what == 2 ? x->e->pp[at % N] : &l->lp_pages[at % l->n];
 		x->attr[at] = attr;
 		CHECK(hat_memload(hat, x->va + vm_ptob(at), x->pp[at], attr, HAT_LOAD) == VM_OK);
@@ -261,7 +267,10 @@ static void exact_step(struct exact *x, struct large *l, uint64_t r)
 		exact_promote(x, l, at);
 }
 
-/* Large and small at random over two large pages' worth of addresses, against a table of single translations. */
+/*
+ * Random large and small loads over the addresses of two large pages, against a table of single
+ * translations.
+ */
 static void test_large_random(struct env *e, struct large *l)
 {
 	static struct exact x;
@@ -318,7 +327,7 @@ static void test_shared(struct env *e)
 		CHECK(touch(e, 1, t + vm_ptob(i), true, VM_OK, (uint8_t)(0x40 + i)) &&
 		    hat_page_getshare(e->pp[i]) == 1);
 	CHECK(sound(e) && consistent(e));
-	/* whatever happens in the one space happens in the other */
+	/* each change in one space also takes effect in the other */
 	CHECK(hat_memload(from, f + unit + VM_PAGESIZE, e->pp[5], PROT_R, HAT_LOAD) == VM_OK);
 	CHECK(touch(e, 1, t + unit + VM_PAGESIZE, false, VM_OK, 0x45));
 	hat_clrattr(from, f, unit, PROT_W);
@@ -332,7 +341,7 @@ static void test_shared(struct env *e)
 	hat_unload(from, f + unit, unit, HAT_UNLOAD);
 	CHECK(touch(e, 1, t + unit + VM_PAGESIZE, false, VM_NOMAP, 0));
 	CHECK(sound(e) && consistent(e));
-	/* the sharer's sweeps pass over what is not its own */
+	/* a sweep of the sharing space skips translations that are not its own */
 	hat_swapout(to);
 	hat_unload(to, e->caps->mc_user_min, t - e->caps->mc_user_min, HAT_UNLOAD);
 	CHECK(touch(e, 1, t, false, VM_OK, 0x40));
@@ -340,7 +349,9 @@ static void test_shared(struct env *e)
 	CHECK(touch(e, 1, t, false, VM_NOMAP, 0) && touch(e, 0, f, false, VM_OK, 0x40));
 	CHECK(sound(e) && consistent(e));
 	hat_unload(from, f, unit, HAT_UNLOAD);
-	/* nothing there yet: it comes when it is loaded; what is still shared goes with the space (teardown) */
+	/*
+	 * no page is loaded yet: a later load is shared; teardown drops tables still shared
+	 */
 	CHECK(hat_share(to, t, from, f, unit) == VM_OK && sound(e));
 	CHECK(hat_memload(from, f, e->pp[2], PROT_R, HAT_LOAD) == VM_OK);
 	CHECK(touch(e, 1, t, false, VM_OK, 0x42) && sound(e) && consistent(e));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * TLB shootdowns whose interrupts are lost or late: the sender asks again and gives no frame away before every CPU has
- * answered; one that never answers ends in a panic that names it. Then every interrupt of a run fails in turn.
+ * TLB shootdowns whose interrupts are lost or late: the sender sends again and frees no frame
+ * before every CPU has answered; a CPU that never answers causes a panic that names it. Then every
+ * interrupt of a run fails in turn.
  */
 #include "tests/vm/segs.h"
 
@@ -41,7 +42,7 @@ static struct sim_stats stats(struct sys *s)
 	return st;
 }
 
-/* What no CPU may see any more after the unload, however its interrupts fared. */
+/* The address that no CPU may access after the unload, whatever happened to the interrupts. */
 static void nobody_sees_them(struct sys *s, struct as *as)
 {
 	assert_sound(s);
@@ -82,7 +83,10 @@ static void a_late_interrupt_is_waited_for(void **state)
 	uint64_t start = mach_time_ns();
 
 	(void)state;
-	/* later than the sender's patience, all of them but the last few: it asks again, and the first answer counts */
+	/*
+	 * all interrupts but the last few arrive later than the sender's time-out: the sender sends
+	 * again, and the first answer counts
+	 */
 	sim_ipi_fail(s.m, SIM_IPI_LATE, 1, NCPU - 1, 1000000);
 	hat_unload(as_hat(as), BASE, PAGES * PG, HAT_UNLOAD);
 	now = stats(&s);
@@ -92,7 +96,7 @@ static void a_late_interrupt_is_waited_for(void **state)
 	nobody_sees_them(&s, as);
 	as_free(as);
 	sys_fini(&s);
-	/* a little late: nobody asks again */
+	/* a little late: the sender does not send again */
 	as = running_everywhere(&s, SIM_X86_64, 500);
 	was = stats(&s);
 	start = mach_time_ns();
@@ -121,7 +125,7 @@ static void a_cpu_that_never_answers_is_a_panic(void **state)
 		(void)dup2(fds[1], STDERR_FILENO);
 		sim_ipi_fail(s.m, SIM_IPI_LOST, 1, UINT64_MAX, 0);
 		hat_unload(as_hat(as), BASE, PAGES * PG, HAT_UNLOAD);
-		_exit(0); /* it must not come back */
+		_exit(0); /* the call must not return */
 	}
 	assert_true(pid > 0);
 	close(fds[1]);
@@ -133,7 +137,10 @@ static void a_cpu_that_never_answers_is_a_panic(void **state)
 	assert_non_null(strstr(text, "does not answer a TLB shootdown"));
 }
 
-/* One run of a program that makes every kind of shootdown; the nth interrupt fails. Returns how many there were. */
+/*
+ * One run of a program that makes every kind of shootdown; the nth interrupt fails. Returns the
+ * number of interrupts.
+ */
 static uint64_t run_with_failure(enum sim_format f, enum sim_ipi_failure how, uint64_t nth)
 {
 	struct sys s;

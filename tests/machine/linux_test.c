@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The Linux machine's HAT against real memory of this process: contents follow the frame wherever it is loaded, in runs, through
- * fork, and when the program's own pages are taken over. Nothing here resolves a fault: every access hits.
+ * The Linux machine's HAT against real memory of this process: contents follow the frame to each
+ * address at which it is loaded, in runs, across fork, and when the program's own pages are
+ * adopted. No access here faults.
  */
 #include <liburing.h>
 #include <sched.h>
@@ -108,7 +109,7 @@ static void contents_move_with_the_frame(void **state)
 	assert_true(there(e, 0));
 	assert_int_equal(host(e, 0)[4095], 0x40);
 	host(e, 0)[4095] = 0x99;
-	/* the same frame elsewhere: it leaves the first place and takes its contents along */
+	/* the same frame loaded elsewhere: its contents move from the first address */
 	assert_int_equal(
 	    hat_memload(e->hat, va(e, 20), e->pp[0], PROT_R | PROT_W, HAT_LOAD), VM_OK);
 	assert_false(there(e, 0));
@@ -116,7 +117,7 @@ static void contents_move_with_the_frame(void **state)
 	assert_true(hat_probe(e->hat, va(e, 0), NULL) == PFN_INVALID);
 	assert_true(hat_probe(e->hat, va(e, 20), &attr) == page_pfn(e->vm, e->pp[0]));
 	assert_int_equal(attr, PROT_R | PROT_W);
-	/* another frame in its place */
+	/* another frame at its former address */
 	assert_int_equal(hat_memload(e->hat, va(e, 20), e->pp[1], PROT_R, HAT_LOAD), VM_OK);
 	assert_int_equal(hat_page_getshare(e->pp[0]), 0);
 	assert_int_equal(host(e, 20)[0], 0x41);
@@ -158,7 +159,7 @@ static void a_run_is_loaded_and_unloaded_at_once(void **state)
 	assert_false(there(e, 7));
 }
 
-/* A frame that was never touched is a page of zeros, as is one that was given back to the host. */
+/* A frame that was never touched, or was given back to the host, reads as zeroes. */
 static void an_untouched_frame_is_a_page_of_zeros(void **state)
 {
 	struct env *e = *state;
@@ -171,7 +172,10 @@ static void an_untouched_frame_is_a_page_of_zeros(void **state)
 	assert_int_equal(frame(e, 4), 0);
 }
 
-/* Contents that replace all of a frame reach the address with the frame, in a run as one by one, beside what lies in slots. */
+/*
+ * Contents that replace a whole frame appear at the address with the frame, in a run as page by
+ * page, also beside frames filled in their slots.
+ */
 static void contents_that_fill_a_frame_reach_the_address(void **state)
 {
 	struct env *e = *state;
@@ -180,7 +184,7 @@ static void contents_that_fill_a_frame_reach_the_address(void **state)
 	for (unsigned round = 0; round < 8; round++) {
 		for (unsigned i = 0; i < N; i++) {
 			if ((i + round) % 4 == 3)
-				continue; /* what came out last stays in the slot */
+				continue; /* the contents taken out last stay in the slot */
 			mach_frame_discard(e->mach, page_pfn(e->vm, e->pp[i]), 1);
 			if ((i + round) % 4 == 2)
 				continue; /* a page of zeroes */
@@ -206,7 +210,10 @@ static void contents_that_fill_a_frame_reach_the_address(void **state)
 	}
 }
 
-/* Where the kernel tells of writes, a page that was written since it was asked about is referenced, others are not. */
+/*
+ * If the kernel tells of writes, a page written since the last query is referenced; other pages are
+ * not.
+ */
 static void a_page_written_since_is_referenced(void **state)
 {
 	struct env *e = *state;
@@ -225,16 +232,19 @@ static void a_page_written_since_is_referenced(void **state)
 
 			page_nrm_clear(e->pp[i], P_REF);
 			if (round % 10 < 3)
-				continue; /* a page that just came counts as used */
+				continue; /* a page that was just loaded counts as used */
 			if (i % 3 != round / 10)
 				assert_false(used);
-			else if (i > N / 8) /* the first are asked about before the next scan */
+			else if (i > N / 8) /* the first pages are queried before the next scan */
 				assert_true(used);
 		}
 	}
 }
 
-/* Pages shared by a fork do not move; their contents come out and go in all the same, in both processes apart. */
+/*
+ * Pages shared by a fork do not move; their contents are copied out and in instead, in both
+ * processes independently.
+ */
 static void pages_shared_by_a_fork_do_not_move(void **state)
 {
 	struct env *e = *state;
@@ -248,7 +258,8 @@ static void pages_shared_by_a_fork_do_not_move(void **state)
 		if (linux_after_fork(e->mach, e->hat) != 0)
 			_exit(2);
 		host(e, 0)[0] = 0x77;
-		if (!hat_page_tryunload(e->pp[6]) || frame(e, 6) != 0x46) /* shared is not pinned */
+		/* a shared page is not pinned */
+		if (!hat_page_tryunload(e->pp[6]) || frame(e, 6) != 0x46)
 			_exit(5);
 		hat_unload(e->hat, va(e, 0), vm_ptob(8), HAT_UNLOAD);
 		if (frame(e, 0) != 0x77 || frame(e, 5) != 0x45 || there(e, 0) || there(e, 5))
@@ -270,8 +281,8 @@ static void pages_shared_by_a_fork_do_not_move(void **state)
 }
 
 /*
- * A page that the kernel writes to on somebody's behalf is not taken away under its hands: what it writes later would be
- * lost. (Found when process_vm_writev and a page-out of its target met.)
+ * A page to which the kernel writes for another process is not unloaded during the write: later
+ * bytes would be lost. (Found when process_vm_writev and a page-out of its target met.)
  */
 static void pinned_page_stays(void **state)
 {
@@ -311,13 +322,13 @@ static void pinned_page_stays(void **state)
 	assert_int_equal(host(e, 1)[7], 0x99);
 	io_uring_queue_exit(&ring);
 	close(fd);
-	while (!hat_page_tryunload(e->pp[1])) /* the kernel lets go when it comes to it */
+	while (!hat_page_tryunload(e->pp[1])) /* the kernel drops its references some time later */
 		sched_yield();
 	assert_false(there(e, 1));
 	assert_int_equal(frame(e, 1), 0x99);
 }
 
-/* What the program left at its addresses is taken over in place and moves like the rest. */
+/* Pages that the program left at its addresses are adopted in place and move like other pages. */
 static void memory_taken_over_moves_like_the_rest(void **state)
 {
 	struct env *e = *state;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The windows of the Linux machine's reader-writer lock, one by one: what another thread may do between two steps of
- * machine/linux/locks.c is done there by a hook, in the same thread, so each run is the same. locks.c is compiled into this file with
- * hooks at its pauses, at its compare-and-exchange and before it sleeps.
+ * The windows of the Linux machine's reader-writer lock, one by one: at each point between two
+ * steps of machine/linux/locks.c, a hook does in the same thread what another thread could do
+ * there, so each run is the same. locks.c is compiled into this file with hooks at its pauses, at
+ * its compare-and-exchange and before it sleeps.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -73,7 +74,10 @@ static void leave_at_the_last_pause(void)
 		mach_rw_exit(&lock);
 }
 
-/* The writer leaves when the reader has looked for the last time and is not yet known to wait: nobody wakes it. */
+/*
+ * The writer leaves after the reader's last check and before the reader is known to wait: the
+ * writer does not wake it.
+ */
 static void reader_looks_again_before_it_sleeps(void **state)
 {
 	(void)state;
@@ -99,7 +103,10 @@ static void writer_looks_again_before_it_sleeps(void **state)
 	mach_rw_exit(&lock);
 }
 
-/* A reader that comes while a writer only tries, between setting the state and its second sum, stays out. */
+/*
+ * A reader that arrives while a writer only tries, between setting the state and the second sum,
+ * does not enter.
+ */
 static bool entered;
 static void try_to_read(void) { entered = mach_rw_tryenter(&lock, false); }
 
@@ -114,7 +121,10 @@ static void reader_looks_after_it_counted_itself(void **state)
 	}
 }
 
-/* A reader enters after the writer's first sum and before it sets the state: the second sum sees it. */
+/*
+ * A reader enters after the writer's first sum and before the writer sets the state: the second sum
+ * counts the reader.
+ */
 static void writer_sums_again(void **state)
 {
 	(void)state;
@@ -122,7 +132,7 @@ static void writer_sums_again(void **state)
 	assert_false(mach_rw_tryenter(&lock, true));
 	assert_true(entered);
 	assert_int_equal(exchanges, 1);
-	assert_true(mach_rw_tryenter(&lock, false)); /* the state is as it was: readers come in */
+	assert_true(mach_rw_tryenter(&lock, false)); /* the state is restored: readers can enter */
 	mach_rw_exit(&lock);
 	mach_rw_exit(&lock);
 	assert_true(mach_rw_tryenter(&lock, true));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Conformance of a machine to machine.h: locks, threads, time, frames. Written against the contract only.
- * Whatever needs two threads is left out where mach_caps says that there are none.
+ * Conformance of a machine to machine.h: locks, threads, time, frames. Written against the contract
+ * only. Tests that need two threads are left out if mach_caps reports no threads.
  */
 #include "tests/machine/port_check.h"
 #include "tests/machine/port_harness.h"
@@ -22,8 +22,8 @@ struct shared {
 	uint64_t count;   /* mx */
 	unsigned turn;    /* mx */
 	uint64_t pair[2]; /* rw: always equal */
-	uint64_t torn;    /* mx: readers that saw them unequal */
-	unsigned number;  /* of the thread started next, see turns() */
+	uint64_t torn;    /* mx: readers that saw the two words unequal */
+	unsigned number;  /* number of the thread started next, see turns() */
 };
 
 /* ---- one thread ---- */
@@ -39,12 +39,12 @@ static void test_mutex(void)
 	mach_mutex_enter(&b);
 	CHECK(mach_mutex_held(&a));
 	CHECK(mach_mutex_held(&b));
-	mach_mutex_exit(&a); /* order of exit is free */
+	mach_mutex_exit(&a); /* locks may be dropped in any order */
 	CHECK(!mach_mutex_held(&a));
 	CHECK(mach_mutex_held(&b));
 	mach_mutex_exit(&b);
 	CHECK(mach_mutex_tryenter(&b));
-	CHECK(mach_mutex_tryenter(&a)); /* trying is allowed against the order */
+	CHECK(mach_mutex_tryenter(&a)); /* a try may violate the order */
 	CHECK(!mach_mutex_tryenter(&a));
 	mach_mutex_exit(&a);
 	mach_mutex_exit(&b);
@@ -96,12 +96,12 @@ static void test_time(void)
 	CHECK(mach_time_ns() - before >= 1000000);
 	CHECK(mach_mutex_held(&mx));
 	mach_mutex_exit(&mx);
-	mach_cv_broadcast(&cv); /* nobody waits: nothing happens */
+	mach_cv_broadcast(&cv); /* no thread waits: the call does nothing */
 	mach_cv_fini(&cv);
 	mach_mutex_fini(&mx);
 }
 
-/* The first of FRAMES frames in a row that are memory. */
+/* The first of FRAMES adjacent frames of memory. */
 static pfn_t first_run(const struct mach_caps *caps)
 {
 	pfn_t first = 0;
@@ -135,13 +135,14 @@ static void test_frames(struct mach *m)
 	CHECK(*last == ((FRAMES - 1) & 0xff));
 	mach_frame_discard(m, first + 20, 3);
 	CHECK(base[vm_ptob(20) - 1] == 19 && base[vm_ptob(23)] == 23);
-	*(uint8_t *)mach_frame_kva(m, first + 21) = 1; /* still there to be used again */
+	*(uint8_t *)mach_frame_kva(m, first + 21) = 1; /* the frame can still be used again */
 	mach_frame_zero(m, first + 21);
 	CHECK(base[vm_ptob(21)] == 0);
-	mach_frame_retire(m, first + 30); /* whatever it held, it can be filled anew after this */
+	/* whatever the frame held, it can be filled again after this */
+	mach_frame_retire(m, first + 30);
 	mach_frame_renew(m, first + 30);
 	memset(mach_frame_kva(m, first + 30), 77, VM_PAGESIZE);
-	mach_frame_renew(m, first + 31); /* never retired: as well */
+	mach_frame_renew(m, first + 31); /* a frame that was never retired can be filled, too */
 	mach_frame_zero(m, first + 31);
 	CHECK(base[vm_ptob(30)] == 77 && base[vm_ptob(31) - 1] == 77 && base[vm_ptob(31)] == 0);
 	CHECK(base[vm_ptob(30) - 1] == 29 && base[vm_ptob(32)] == 32);
@@ -195,7 +196,8 @@ static void test_grant(struct mach *m)
 
 	CHECK(got <= 10);
 	mach_frames_release(m, got);
-	CHECK(mach_frames_grant(m, got) == got); /* what was given back can be had again */
+	/* a frame that was given back can be granted again */
+	CHECK(mach_frames_grant(m, got) == got);
 	mach_frames_release(m, got);
 	CHECK(mach_frames_grant(m, 0) == 0);
 }
@@ -269,7 +271,7 @@ static void together(struct shared *s, void (*fn)(void *))
 			mach_thread_join(t[i]);
 }
 
-/* A reader gets in although a writer waits: a fault within a fault's I/O must not deadlock. */
+/* A reader enters although a writer waits: a fault within a fault's I/O must not deadlock. */
 static void waiting_writer(void *arg)
 {
 	struct shared *s = arg;
@@ -339,7 +341,10 @@ static void test_held_by_another(struct shared *s, bool writer)
 	mach_rw_exit(&s->rw);
 }
 
-/* More readers than a port may have room to record: none of them is told that it does not hold the lock. */
+/*
+ * With more readers than a port may have room to record, mach_rw_held never denies that a reader
+ * holds the lock.
+ */
 static void many_readers(void *arg)
 {
 	struct shared *s = arg;

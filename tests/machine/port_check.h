@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* How the programs of port_harness.h count what fails: each includes this once. */
+/* The counting of failures in the programs of port_harness.h; each program includes this once. */
 #ifndef QUIRE_PORT_CHECK_H
 #define QUIRE_PORT_CHECK_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The Linux machine for the conformance programs. All spaces live in this one process, so each gets addresses of its
- * own, registered with the machine. Accesses are made for real: one that faults comes back as SIGBUS, whose error code
- * tells a missing page from a protected one.
+ * The Linux machine for the conformance programs. All spaces live in this process, so each gets
+ * separate addresses, registered with the machine. Accesses are real: a faulting access raises
+ * SIGBUS, whose error code distinguishes a missing page from a protected page.
  */
 #include "machine/linux/linux.h"
 #include "tests/machine/port_harness.h"
@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#define SKIP 77 /* Meson's word for a test that cannot run here */
+#define SKIP 77 /* Meson's exit status for a test that cannot run here */
 #define MODULUS (1ull << 32)
 #define MAXRESERVED 8u
 #define PF_PRESENT 1
@@ -34,7 +34,8 @@ static void on_sigbus(int sig, siginfo_t *si, void *ctx)
 	const ucontext_t *uc = ctx;
 
 	if (!touching || ((uintptr_t)si->si_addr ^ touched) >= VM_PAGESIZE) {
-		(void)signal(sig, SIG_DFL); /* not ours: again, and to death */
+		/* an unexpected signal: the access is repeated and ends the program */
+		(void)signal(sig, SIG_DFL);
 		return;
 	}
 	present = (uc->uc_mcontext.gregs[REG_ERR] & PF_PRESENT) != 0;
@@ -90,7 +91,7 @@ static void port_run(struct mach *m, void (*fn)(void *), void *arg)
 	fn(arg);
 }
 
-/* No walk of tables by us: the hardware itself says. */
+/* There is no table walk in software: the hardware itself is asked. */
 static enum vm_err port_touch(
     struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
 {

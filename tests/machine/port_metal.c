@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The conformance programs on a bare machine: this file stands in the place of the kernel's main. The command line says which
- * program runs: conform=mach, conform=hat or conform=protect. All CPUs run; the threads of mach_conform go to whichever is idle, and the
- * flushes of hat_conform to all that are concerned.
+ * The conformance programs on a bare machine: this file replaces the kernel's main. The command
+ * line names the program to run: conform=mach, conform=hat or conform=protect. All CPUs run;
+ * threads of mach_conform run on idle CPUs, and flushes of hat_conform interrupt all affected CPUs.
  */
 #include "tests/machine/port_metal.h"
 
@@ -61,7 +61,7 @@ int printf(const char *f, ...)
 void exit(int status) { arch_poweroff(status); }
 void abort(void) { arch_poweroff(3); }
 
-/* ---- what this kernel has not ---- */
+/* ---- stubs for parts of the kernel that are missing here ---- */
 bool stacks_ready(void) { return false; }
 bool stack_alloc(vaddr_t *va) /* of another processor */
 {

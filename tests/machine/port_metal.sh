@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The conformance programs on a bare machine in QEMU. Usage: port_metal.sh SOURCE BUILD ARCH
 # Builds conform.elf, then: both programs pass, in every paging mode, on one CPU (the first mode only) and on four; with TLB
-# flushes left out (mmu.noflush) hat_conform must fail. What must trap traps (protect), and does not with mmu.noguard.
+# flushes left out (mmu.noflush) hat_conform must fail. Forbidden accesses trap (protect), and do not trap with mmu.noguard.
 set -eu
 top=$1 dir=$2 arch=$3
 qemu=qemu-system-$arch cc=gcc modes=default
@@ -14,7 +14,7 @@ for program in $qemu $cc; do
 	fi
 done
 make -s -C "$top/kernel" ARCH="$arch" BUILD="$dir" "$dir/conform.elf"
-# Its status: 0 passed, 1 failed, others: it never got so far.
+# The machine's exit status: 0 passed, 1 failed; others: the program did not end.
 run()
 {
 	cpus=$1

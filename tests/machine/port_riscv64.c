@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The conformance programs on the bare riscv64 machine: this file stands in the place of the kernel's main. The command line
- * says which program runs: conform=mach or conform=hat; mmu=sv48 chooses Sv48. All CPUs run: the threads of mach_conform go
- * to whichever is idle.
+ * The conformance programs on the bare riscv64 machine: this file replaces the kernel's main. The
+ * command line names the program to run: conform=mach or conform=hat; mmu=sv48 chooses Sv48. All
+ * CPUs run: threads of mach_conform run on idle CPUs.
  *
- * A program's access (ph_touch) is made in user mode, by instructions of the page that user mode may execute (USER_CODE), which is in
- * every root: the page tables of hat/ alone decide what becomes of it. It comes back by a breakpoint or by the fault itself. A read of
- * the kernel's own space is made in the kernel; its fault comes back the same way.
+ * A program's access (ph_touch) is made in user mode, by instructions of the page that user mode
+ * may execute (USER_CODE), which is in every root: the page tables of hat/ alone decide what
+ * becomes of it. The program returns by a breakpoint or by the fault itself. A read of the kernel's
+ * own space is made in the kernel; its fault returns the same way.
  */
 #include "machine/riscv64/cpu.h"
 
@@ -42,7 +43,10 @@ static void on_trap(struct trapframe *tf)
 	__builtin_longjmp(come_back, 1);
 }
 
-/* The first user mode of this machine: the trap comes back on the part of this stack that nothing else uses. */
+/*
+ * The first user mode of this machine: the trap returns on a part of this stack that no other code
+ * uses.
+ */
 static __attribute__((noinline)) void go_user_at(vaddr_t ip, vaddr_t va, bool write, uint8_t byte)
 {
 	struct cpu *c = this_cpu();
@@ -132,7 +136,7 @@ static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va,
 	return e;
 }
 
-/* ---- what is forbidden ---- */
+/* ---- forbidden accesses ---- */
 /* Where the access failed only for want of a reference or modification bit, the bit is set now. */
 static bool settled_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
 {
@@ -173,7 +177,7 @@ bool metal_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
 
 static vaddr_t read_next;
 
-/* In the kernel, for a program that came in. */
+/* Runs in the kernel, on behalf of a program that entered it. */
 static void on_entry(struct trapframe *tf)
 {
 	(void)tf;

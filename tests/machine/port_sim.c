@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The simulated machine for the conformance programs. Compiled with SIM_AS_LINUX, one that imitates the Linux port. */
+/*
+ * The simulated machine for the conformance programs. With SIM_AS_LINUX the machine imitates the
+ * Linux port.
+ */
 #include "machine/sim/sim.h"
 #include "tests/machine/port_harness.h"
 
@@ -62,7 +65,10 @@ static void port_run(struct mach *m, void (*fn)(void *), void *arg)
 	fn(arg);
 }
 
-/* Each access from another CPU: what one CPU caches must not differ from what another one sees. */
+/*
+ * Each access is made by another CPU: cached translations of one CPU must not differ from
+ * another's.
+ */
 static enum vm_err port_touch(
     struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
 {

@@ -2,9 +2,10 @@
 /*
  * The conformance programs on the bare x86-64 machine.
  *
- * A program's access (ph_touch) is made in user mode, by four instructions on a page that user mode may execute at TOUCH, in the
- * machine's half of every root: the page tables of hat/ alone decide what becomes of it. It comes back by a breakpoint or by
- * the fault itself. A read of the kernel's own space is made in the kernel; its fault comes back the same way.
+ * A program's access (ph_touch) is made in user mode, by four instructions on a page that user mode
+ * may execute at TOUCH, in the machine's half of every root: the page tables of hat/ alone decide
+ * what becomes of it. The program returns by a breakpoint or by the fault itself. A read of the
+ * kernel's own space is made in the kernel; its fault returns the same way.
  */
 #include "machine/x86_64/cpu.h"
 
@@ -33,8 +34,11 @@ __asm__(".section .rodata\n"
 	"metal_text:\n"
 	"	int3\n");
 extern const char touch_code[], call_code[];
-#define RFLAGS_PROGRAM                                                                             \
-	0x240cd7ull /* all that a program can set, but the trap flag: arithmetic, direction, nested task, AC, ID */
+/*
+ * all flags that a program can set, except the trap flag: arithmetic, direction, nested task, AC,
+ * ID
+ */
+#define RFLAGS_PROGRAM 0x240cd7ull
 
 static void *come_back[5];
 static enum vm_err touched;
@@ -47,7 +51,10 @@ static void on_trap(struct trapframe *tf)
 	__builtin_longjmp(come_back, 1);
 }
 
-/* The first user mode of this machine: interrupts stay off, so nothing else uses the stack that the trap comes back on. */
+/*
+ * The first user mode of this machine: interrupts stay off, so no other code uses the stack on
+ * which the trap returns.
+ */
 static __attribute__((noinline)) void go_user_at(
     vaddr_t ip, uint64_t flags, vaddr_t va, bool write, uint8_t byte)
 {
@@ -98,7 +105,7 @@ static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va,
 	return touched;
 }
 
-/* ---- what is forbidden ---- */
+/* ---- forbidden accesses ---- */
 bool metal_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
 {
 	bool irq = arch_irq_off();
@@ -123,7 +130,7 @@ bool metal_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
 
 static vaddr_t read_next;
 
-/* In the kernel, for a program that came in. */
+/* Runs in the kernel, on behalf of a program that entered it. */
 static void on_entry(struct trapframe *tf)
 {
 	(void)tf;
@@ -150,12 +157,12 @@ bool metal_read_after(struct hat *hat, vaddr_t va, bool by_call)
 	__asm__ volatile("cld\n\tpush $2\n\tpopfq"
 			 :
 			 :
-			 : "memory", "cc"); /* whatever the test found */
+			 : "memory", "cc"); /* the test's exit status does not depend on this */
 	arch_irq_restore(irq);
 	return touched == VM_OK;
 }
 
-/* attr: what the levels above allow. */
+/* attr: the rights of the levels above. */
 static void walk(const uint64_t *table, vaddr_t base, unsigned shift, unsigned attr, bool user,
     void (*see)(vaddr_t, unsigned, bool))
 {

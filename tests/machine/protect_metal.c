@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the tables and the CPU's protections of a bare machine forbid (conform=protect): a page is writable or executable, never both,
- * and what is constant in the image is writable by no address; the kernel can neither read, write nor execute a program's page, also
- * where a program enters it with every flag set that a program can set; nothing is mapped at and around address 0.
+ * The accesses that the tables and the CPU's protections of a bare machine forbid
+ * (conform=protect): a page is writable or executable, never both, and constant parts of the image
+ * are writable at no address; the kernel can neither read, write nor execute a program's page, also
+ * where a program enters it with every flag set that a program can set; no page is mapped at and
+ * around address 0.
  *
  * Each access is tried, and must trap; accesses that are allowed are tried, too, so that a machine on which everything traps fails.
  * mmu.noguard on the command line leaves the CPU's protections out: this program must then fail.
@@ -41,7 +43,7 @@ struct env {
 	vaddr_t at[NPAGES];
 };
 
-/* A page of instructions, each of which is a breakpoint, with those rights. */
+/* Maps a page of breakpoint instructions with those rights. */
 static void load_page(struct env *e, unsigned i)
 {
 	bool kernel = i == KDATA || i == KCONST;
@@ -118,7 +120,10 @@ static void test_pages(struct env *e)
 	CHECK(kernel_may(e, e->at[KCONST], "r"));
 }
 
-/* A program that has set every flag that it can set comes into the kernel: the kernel's protections are as ever. */
+/*
+ * A program that has set every flag that it can set enters the kernel: the kernel's protections are
+ * unchanged.
+ */
 static void test_flags_of_programs(struct env *e)
 {
 	CHECK(!metal_read_after(e->hat, e->at[DATA], false));
@@ -183,7 +188,7 @@ static void test_tables(struct env *e)
 	CHECK(seen.number > 10 && seen.executable > 10);
 	CHECK(seen.both == 0);
 	CHECK(seen.program_writes == 0);
-	CHECK(seen.low == 0); /* without a program's space nothing is mapped below */
+	CHECK(seen.low == 0); /* without a program's space no page is mapped below */
 }
 
 int protect_main(void)

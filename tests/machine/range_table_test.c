@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* machine/linux/range_table.c, disjoint ranges with owners, against an owner for each address: random insertions, removals, questions. */
+/*
+ * machine/linux/range_table.c, disjoint ranges with owners, against an owner for each address:
+ * random insertions, removals, queries.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,7 +33,7 @@ static void compare(const struct ranges *s, const uint8_t *who)
 			assert_ptr_equal(s->r[i].owner, &owners[who[a] - 1]);
 		n += who[a] != 0 && (a == 0 || who[a - 1] != who[a]);
 	}
-	assert_int_equal(s->n, n); /* as few as can be */
+	assert_int_equal(s->n, n); /* the table has as few entries as possible */
 	for (size_t i = 0; i < s->n; i++) {
 		assert_true(s->r[i].base < s->r[i].end);
 		if (i > 0 && s->r[i - 1].owner == s->r[i].owner)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The copying that the riscv64 machine brings along, run on this machine: every alignment, and no byte read or written beside. */
+/*
+ * The copy functions of the riscv64 machine, run on this machine: every alignment, and no access
+ * outside the buffers.
+ */
 #define memset riscv_memset
 #define memcpy riscv_memcpy
 #include "machine/riscv64/lib.c"

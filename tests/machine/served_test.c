@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Faults that a server answers (machine/linux/serve.c): how long a thread waited for its page. Thread and server share one CPU, and the
- * server has the scheduler's lowest class: the thread runs as soon as its page is there.
+ * Faults that a server answers (machine/linux/serve.c): how long a thread waited for its page.
+ * Thread and server share one CPU, and the server has the scheduler's lowest class: the thread runs
+ * as soon as its page is filled.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -32,7 +33,7 @@ struct env {
 	struct vm *vm;
 	struct as *as;
 	volatile uint8_t *at;
-	uint64_t there_ns; /* the thread has its page; it has written this before it ends */
+	uint64_t there_ns; /* set by the thread when it has its page, before it ends */
 };
 
 static int setup(void **state)
@@ -72,7 +73,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Touches a page, notes when it is there, and computes for a while. */
+/* Touches a page, records the time, and computes for a while. */
 static void *touch_and_compute(void *arg)
 {
 	struct env *e = arg;
@@ -86,7 +87,10 @@ static void *touch_and_compute(void *arg)
 	return NULL;
 }
 
-/* The wait was once measured to the end of the service, and what the thread computed before that was part of it. */
+/*
+ * The wait was once measured to the end of the service, and included the thread's computation
+ * before that.
+ */
 static void a_wait_ends_when_the_page_is_there(void **state)
 {
 	struct env *e = *state;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What only the simulated machine promises: misuse of locks panics, deadlocks are found, the interleaving is a function
- * of the seed, requests of the disk complete in virtual time, also when everybody waits.
+ * Promises of the simulated machine alone: misuse of locks panics, deadlocks are found, the
+ * interleaving is a function of the seed, disk requests complete in virtual time, also when all
+ * threads wait.
  */
 #include "machine/sim/sim.h"
 
@@ -196,7 +197,7 @@ static void grab_low(void *arg)
 	mach_mutex_exit(&low);
 }
 
-/* Two threads, each waiting for the other's end. */
+/* Two threads, each of which waits for the other's end. */
 static struct mach_thread *threads[2];
 
 static void join_other(void *arg)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Written from the papers' descriptions, and from the heads of policy/ where these say how a gap was read, in the most
- * obvious way. Nothing is shared with policy/. In every list the first element is the oldest.
+ * Written in the most obvious way from the papers' descriptions, and from the head comments of
+ * policy/ where these fill a gap of a paper. No code is shared with policy/. In every list the
+ * first element is the oldest.
  */
 #include "tests/policy/policy_brute.h"
 
@@ -314,7 +315,10 @@ struct entry {
 	bool test, used;
 };
 
-/* The list, circular; e[0] is where the hot hand stands, so the last one is the head. The other hands stand at pages. */
+/*
+ * The circular list; the hot hand is at e[0], so the last element is the head. The other hands are
+ * at pages.
+ */
 struct pro {
 	struct entry *e;
 	uint32_t n, c, mc, cold_hand, test_hand;
@@ -368,7 +372,10 @@ static void pro_fewer(struct pro *p) { p->mc = p->mc > 1 ? p->mc - 1 : 1; }
 
 static void pro_more(struct pro *p) { p->mc = p->mc + 1 < p->c ? p->mc + 1 : p->mc; }
 
-/* The hand goes over the next hot page, which becomes cold if it was not used, and over everything before it. */
+/*
+ * The hand passes the next hot page, which becomes cold if it was not used, and all pages before
+ * it.
+ */
 static void pro_hot_hand(struct pro *p)
 {
 	bool hot = false;
@@ -485,7 +492,7 @@ static uint64_t clockpro(struct run *r, const uint32_t *refs, uint64_t n)
 /* ---- generations: as the head of policy/generations.c says ---- */
 struct resident {
 	uint32_t page, gen;
-	uint64_t order; /* when it came to its generation */
+	uint64_t order; /* time at which the page joined its generation */
 	bool used;
 };
 struct gone {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Replacement policies once more, naively: lists as arrays, searched from one end to the other. For comparison only. */
+/*
+ * Naive replacement policies: lists as arrays, searched from one end to the other. For comparison
+ * only.
+ */
 #ifndef QUIRE_POLICY_BRUTE_H
 #define QUIRE_POLICY_BRUTE_H
 #include <stdbool.h>
@@ -11,7 +14,7 @@
 uint64_t brute(const char *policy, const uint32_t *refs, uint64_t n, uint32_t c, uint32_t *out,
     uint64_t *nout);
 uint64_t brute_min(
-    const uint32_t *refs, uint64_t n, uint32_t c); /* farthest next use, found by looking */
+    const uint32_t *refs, uint64_t n, uint32_t c); /* farthest next use, found by search */
 uint64_t brute_fewest(
-    const uint32_t *refs, uint64_t n, uint32_t c); /* every choice tried; tiny traces only */
+    const uint32_t *refs, uint64_t n, uint32_t c); /* tries every choice; for tiny traces only */
 #endif

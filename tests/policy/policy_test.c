@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Replacement policies: each, on traces of every pattern and many memory sizes, evicts exactly the pages, in the order, that
- * a naive implementation of the same paper evicts (policy_brute.c); MIN against every choice tried; the properties that must
- * hold between them; and their rounds, driven as page-out drives them, with pages that cannot be had.
+ * Replacement policies: each, on traces of every pattern and many memory sizes, evicts exactly the
+ * pages, in the order, that a naive implementation of the same paper evicts (policy_brute.c); MIN
+ * against every choice tried; the properties that must hold between them; and their rounds, driven
+ * as by page-out, with pages that cannot be evicted.
  */
 #include "lab/lab.h"
 #include "policy/history.h"
@@ -27,7 +28,7 @@ static uint32_t rnd(uint32_t n)
 static const uint32_t sizes[] = { 1, 2, 3, 5, 8, 13, 31, 64, 100 };
 #define NSIZES (sizeof sizes / sizeof sizes[0])
 
-/* ---- against the naive ones ---- */
+/* ---- against the naive policies ---- */
 struct compare {
 	const uint32_t *want;
 	uint64_t nwant, n;
@@ -90,7 +91,7 @@ static void every_policy_evicts_what_its_naive_one_does(void **state)
 		compare_all(policy_table[i]);
 }
 
-/* Short random traces of few pages: many more corners per reference. */
+/* Short random traces of few pages: many more corner cases per reference. */
 static void short_traces_of_few_pages_evict_as_the_naive_one(void **state)
 {
 	unsigned bad = 0;
@@ -181,7 +182,10 @@ static void properties_between_policies_hold(void **state)
 	}
 }
 
-/* What LRU holds in k frames it holds in k + 1. A page is held if its last use is not before its last eviction. */
+/*
+ * Every page that LRU holds in k frames it also holds in k + 1 frames. A page is held if its last
+ * use is not before its last eviction.
+ */
 struct evictions {
 	uint64_t last[64]; /* reference + 1 */
 };
@@ -278,7 +282,7 @@ static bool has_bits(const struct drive *d)
 	return d->d_refs == POL_REFS_BITS || d->d_refs == POL_REFS_WRITES;
 }
 
-/* Where bits tell of writes only, it is one. */
+/* If reference bits tell of writes only, the access is a write. */
 static void drive_use(struct drive *d, uint32_t f)
 {
 	bool fault = d->d_refs == POL_REFS_FAULTS || d->d_refs == POL_REFS_WRITES;
@@ -298,7 +302,9 @@ static void drive_remove(struct drive *d, uint32_t f, bool evicted)
 	d->d_in[f] = d->d_leaving[f] = false;
 }
 
-/* One look. False: the round is over. The page must be one that the policy has and that is not leaving. */
+/*
+ * One look. False: the round is over. The page must belong to the policy and must not be leaving.
+ */
 static bool drive_look(struct drive *d, bool locked_all_but, uint32_t free_one)
 {
 	enum pol_ask ask = (enum pol_ask)99;
@@ -312,7 +318,10 @@ static bool drive_look(struct drive *d, bool locked_all_but, uint32_t free_one)
 	assert_true(ask == POL_ASK_AGE || ask == POL_ASK_EVICT ||
 	    (ask == POL_ASK_TEST && d->d_refs == POL_REFS_WRITES));
 	if (d->d_leaving[f] || (locked_all_but ? f != free_one : rnd(8) == 0)) {
-		/* A page that leaves is locked: policies should not look at it, and need not be told twice. */
+		/*
+		 * A leaving page is locked: policies should not choose it, and need not be told
+		 * twice.
+		 */
 		d->d_ops->pol_seen(d->d_state, pp, false, true);
 		d->d_leaving[f] = false;
 		return true;
@@ -324,7 +333,8 @@ static bool drive_look(struct drive *d, bool locked_all_but, uint32_t free_one)
 
 		d->d_used[f] = false;
 		d->d_ops->pol_seen(d->d_state, pp, used, false);
-	} else if (!locked_all_but && rnd(2) == 0) { /* dirty: it leaves later, or comes back */
+		/* the page is dirty: it leaves later, or comes back */
+	} else if (!locked_all_but && rnd(2) == 0) {
 		d->d_ops->pol_seen(d->d_state, pp, false, false);
 		d->d_leaving[f] = true;
 	} else {
@@ -395,7 +405,10 @@ static void page_out_finds_the_one_page_that_can_be_had(void **state)
 			drive_random(policy_table[i], (enum pol_refs)refs);
 }
 
-/* Found by this test: the two-handed clock's back hand never came to the one page that could be had. */
+/*
+ * Found by this test: the two-handed clock's back hand never reached the only page that could be
+ * evicted.
+ */
 static void one_unlocked_page_is_found(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
@@ -410,7 +423,7 @@ static void one_unlocked_page_is_found(void **state)
 					drive_insert(&d, f, f, f % 5 == 0);
 				for (uint32_t f = 0; f < NF; f += 3)
 					drive_use(&d, f);
-				/* One round, not the tail of another. */
+				/* This is one round, not the end of another. */
 				while (d.d_in[only] && drive_look(&d, true, only))
 					assert_true(++looks < 8 * NF);
 				if (d.d_in[only])
@@ -424,7 +437,7 @@ static void one_unlocked_page_is_found(void **state)
 	}
 }
 
-/* Nothing can be had: the round ends. */
+/* No page can be evicted: the round ends. */
 static void a_round_that_finds_nothing_ends(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
@@ -445,7 +458,7 @@ static void a_round_that_finds_nothing_ends(void **state)
 	}
 }
 
-/* Cold pages go first; used meanwhile, they stay. */
+/* Cold pages are evicted first; a cold page that was used meanwhile stays. */
 static void cold_pages_go_first(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
@@ -481,8 +494,9 @@ static void cold_pages_go_first(void **state)
 }
 
 /*
- * Half of the frames are for pages that the program reads all the time, where bits tell of writes only: they are found by
- * tests, which cost a fault each, at most one to four pages that come in. The stream beside them goes first.
+ * Half of the frames are for pages that the program reads all the time, where bits tell of writes
+ * only: the policy finds them by tests, each of which costs a fault, at most one for four pages
+ * that come in. The pages of the stream beside them are evicted first.
  */
 static void reads_are_sampled(void **state)
 {
@@ -490,8 +504,8 @@ static void reads_are_sampled(void **state)
 		unsigned came = 0, rescued = 0, lost = 0;
 		struct drive d;
 
-		if (policy_table[i] ==
-		    &policy_clock2) /* it has no standby: its front hand tests nothing */
+		/* the policy has no standby pages: its front hand tests no page */
+		if (policy_table[i] == &policy_clock2)
 			continue;
 		drive_open(&d, policy_table[i], POL_REFS_WRITES);
 		for (uint32_t f = 0; f < NF; f++)
@@ -524,7 +538,10 @@ static void reads_are_sampled(void **state)
 	}
 }
 
-/* One look where half of the frames are for pages that are used at once when they are asked. True: such a page was asked. */
+/*
+ * One query, where half of the frames have pages that are used at once after a query. True: such a
+ * page was queried.
+ */
 static bool look_beside_used(struct drive *d, bool use, uint32_t *evicted)
 {
 	enum pol_ask ask;
@@ -553,8 +570,9 @@ static bool look_beside_used(struct drive *d, bool use, uint32_t *evicted)
 }
 
 /*
- * Pages in use fault each time they are asked, where only faults tell: each round of the hand asked them all. The two-handed
- * clock asks by definition. Not used any more they go, but where a policy takes them for hot beside a stream.
+ * If only faults tell of use, a page in use faults after each query: each round of the hand once
+ * queried all of them. The two-handed clock queries by definition. Pages that are no longer used
+ * are evicted, unless a policy takes them for hot beside a stream.
  */
 static void used_pages_are_seldom_asked(void **state)
 {
@@ -587,7 +605,10 @@ static void used_pages_are_seldom_asked(void **state)
 	}
 }
 
-/* A ghost comes back where its policy says, unless the name is another page's by then. */
+/*
+ * A ghost comes back at the place that its policy defines, unless the name belongs to another page
+ * by then.
+ */
 static void a_page_that_comes_back_soon_is_a_refault(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
@@ -607,7 +628,10 @@ static void a_page_that_comes_back_soon_is_a_refault(void **state)
 	}
 }
 
-/* A ring of evictions tells what a list of them tells, however full it is, and whatever was forgotten. */
+/*
+ * A ring of evictions answers as a list of them, however full the ring is, and whatever was
+ * forgotten.
+ */
 static void a_ring_of_evictions_tells_what_a_list_does(void **state)
 {
 	enum { CAP = 37, IDS = 60, STEPS = 20000 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Prefetchers: on traces of every pattern each plans exactly the pages that a naive implementation of the same description
- * plans; what they must manage on patterns made for them; and that useless prefetching shrinks.
+ * Prefetchers: on traces of every pattern each plans exactly the pages that a naive implementation
+ * of the same description plans; the results that they must reach on patterns made for them; and
+ * that useless prefetching shrinks.
  *
  * The naive ones below share nothing with policy/: they keep every access there ever was in an array and look back.
  */
@@ -35,8 +36,8 @@ struct naive {
 	/* streams */
 	struct naive_stream {
 		bool is;
-		int64_t last, ahead; /* the last fault; what was read with it, below 0: downwards */
-		int up, down;        /* steps in a row */
+		int64_t last, ahead; /* the last fault; pages read with it, below 0: downwards */
+		int up, down;        /* consecutive steps */
 	} stream[8];
 	unsigned begun;
 };
@@ -195,7 +196,10 @@ static void naive_around(struct naive *v, int64_t idx, int64_t max, bool hit, st
 		pl->at[pl->n++] = at;
 }
 
-/* Twice as many pages at each step in a row, from the second on. A step misses by one page at most. */
+/*
+ * Doubles the number of pages at each consecutive step, from the second on. A step may deviate by
+ * one page.
+ */
 static void naive_streams(struct naive *v, int64_t idx, int64_t max, bool hit, struct plan *pl)
 {
 	struct naive_stream *s = NULL;
@@ -331,7 +335,7 @@ static void strides_of_every_size_are_found(void **state)
 	assert_int_equal(bad, 0);
 }
 
-/* ---- what they are for ---- */
+/* ---- the patterns that they are made for ---- */
 static struct prefetch_result run(
     const struct prefetch_ops *ops, const char *pattern, uint32_t frames)
 {
@@ -395,7 +399,7 @@ static void strides_are_covered(void **state)
 	assert_in_range(coverage(&majority), 80, 100);
 }
 
-/* Downwards as well as upwards. */
+/* Streams work downwards as well as upwards. */
 static void streams_that_go_down_are_seen(void **state)
 {
 	struct prefetch_result r;
@@ -411,7 +415,10 @@ static void streams_that_go_down_are_seen(void **state)
 	trace_free(&t);
 }
 
-/* One stray in eight makes the strict ones start over again and again; the majority holds. */
+/*
+ * One stray in eight makes the strict prefetchers start over repeatedly; the majority prefetcher is
+ * not disturbed.
+ */
 static void majority_survives_strays(void **state)
 {
 	struct prefetch_result r[2];
@@ -433,7 +440,7 @@ static void majority_survives_strays(void **state)
 	trace_free(&t);
 }
 
-/* On references without a pattern every prefetcher gives up, near enough. */
+/* On references without a pattern every prefetcher stops, with few exceptions. */
 static void useless_prefetching_shrinks(void **state)
 {
 	for (unsigned k = 0; k < NPAIRS; k++) {
@@ -444,7 +451,7 @@ static void useless_prefetching_shrinks(void **state)
 	}
 }
 
-/* Where most pages are in memory, each has neighbours there: that was once taken for streams. */
+/* If most pages are in memory, each has neighbours there, which was once taken for streams. */
 static void streams_are_not_seen_where_there_are_none(void **state)
 {
 	for (uint32_t frames = 250; frames < 1000; frames += 250) {

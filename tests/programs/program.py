@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a program to run in too little memory is, and what the descriptions of programs share (run.py, runtimes.py)."""
+"""The description of a program to run in too little memory, shared by run.py and runtimes.py."""
 
 import hashlib
 import os
@@ -39,7 +39,7 @@ def stream(seed):
 
 
 def write_once(path, writer):
-    """Make an input file whole or not at all."""
+    """Makes an input file completely or not at all."""
     if not os.path.exists(path):
         with open(path + ".part", "w", encoding="ascii") as f:
             writer(f)
@@ -57,16 +57,16 @@ class Program:
     needs = ()
     sizes = {}
     outputs = ()
-    shares = (4,)       # it runs in its peak divided by each
-    slack = 0           # bytes beside the budget in the cgroup, besides what all have: memory that Quire leaves to the kernel
-    processes = 1       # that are as large as the largest, at a time
+    shares = (4,)       # the program runs in its peak divided by each
+    slack = 0           # bytes of the cgroup in addition to the budget and the common slack: memory that Quire leaves to the kernel
+    processes = 1       # number of processes as large as the largest, at a time
 
     def __init__(self, size):
         self.size = size
         self.scale = self.sizes[size]
 
     def key(self):
-        """What a kept native run depends on, beside this file."""
+        """The inputs on which a kept native run depends, in addition to this file."""
         facts = [self.name, str(self.scale)]
         for tool in self.needs:
             path = os.path.realpath(which(tool))
@@ -74,7 +74,7 @@ class Program:
         return facts
 
     def inputs(self, folder):
-        """Create what the program reads, under folder."""
+        """Creates the program's input files under folder."""
 
     def argv(self, folder):
         raise NotImplementedError
@@ -83,13 +83,13 @@ class Program:
         return "/dev/null"
 
     def prepare(self, cwd):
-        """Just before it is started: what it needs in its own directory, or elsewhere."""
+        """Called just before the start: makes the files that the program needs in its own directory, or elsewhere."""
 
     def clean(self):
-        """Takes away what prepare() made elsewhere."""
+        """Removes the files that prepare() made elsewhere."""
 
     def drive(self, process, cwd):
-        """Talk to a running server; programs that just run leave this alone."""
+        """Talks to a running server; other programs do not override this."""
 
     def output_digests(self, cwd):
         return {name: digest(os.path.join(cwd, name)) for name in ("stdout",) + tuple(self.outputs)

@@ -6,8 +6,8 @@ Each program runs on the same input natively, which gives the reference
 output and the peak of its resident set, and then under a runner with a budget
 of a quarter (or half) of that peak, inside a memory cgroup that enforces it.  A program
 passes when each such run ends with the same exit status and the same output,
-byte for byte, and nothing was killed for want of memory.  Where no cgroup may
-be made, the resident set is measured and must stay below the same limit.
+byte for byte, and no process was killed for lack of memory. If no cgroup may be made, the resident set is measured
+and must stay below the same limit.
 
     run.py [--size small|full] [--runner quire|native|kernel-swap] [NAME ...]
 
@@ -43,7 +43,7 @@ import runtimes  # noqa: E402
 import swaparea  # noqa: E402
 from program import MIB, TOP, Program, digest, python, stream, which, write_once  # noqa: E402
 
-# What a run may hold beside its budget: program text, page tables, stacks, the
+# Memory that a run may hold in addition to its budget: program text, page tables, stacks, the
 # runtime's own tables, and the page cache of what it reads and writes.
 SLACK = 48 * MIB
 REPORT = "report.json"
@@ -174,7 +174,7 @@ class Xz(Program):
         def text(n, words):
             size, lines = 0, []
             while size < self.EXTENT:
-                # Few words often, many words seldom, as in a language.
+                # Few frequent and many rare words, as in a language.
                 lines.append(" ".join(words[next(n) % (1 + next(n) % len(words))] for _ in range(12)) + ".\n")
                 size += len(lines[-1])
             return "".join(lines)[:self.EXTENT]
@@ -218,7 +218,7 @@ class Redis(Program):
                 if os.path.exists(os.path.join(cwd, name))}
 
     def connect(self, process, cwd):
-        """A connection once the server listens; None if it ended first."""
+        """Connects as soon as the server listens; None if the server ended first."""
         deadline = time.monotonic() + 60
         old = os.getcwd()
         while process.alive() and time.monotonic() < deadline:
@@ -259,7 +259,7 @@ class Redis(Program):
             process.kill()
 
     def benchmark_and_check(self, s, replies, count, cwd):
-        """How many values there are, and how many are not what redis-benchmark stores, the same each time."""
+        """The number of values, and the number of values that differ from those of redis-benchmark, which stores the same each time."""
         subprocess.run(["redis-benchmark", "-s", "s", "-q", "-t", "rpush", "-n", str(count), "-d", str(self.VALUE), "-P", "16"],
                        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=600)
         there = differ = 0
@@ -360,7 +360,7 @@ class Harness:
             program.clean()
 
     def native(self, program):
-        """The reference run, from what is kept if nothing changed."""
+        """The reference run; kept results are used if nothing changed."""
         here = "".join(digest(os.path.join(HERE, name)) for name in ("run.py", "program.py", "runtimes.py"))
         key = hashlib.sha256(json.dumps([here] + program.key()).encode()).hexdigest()
         kept = os.path.join(self.work, "native-%s-%s.json" % (program.name, program.size))
@@ -399,7 +399,7 @@ class Harness:
         self.inputs = os.path.join(self.work, "inputs")
         os.makedirs(self.inputs, exist_ok=True)
         program.inputs(self.inputs)
-        # The pages of the inputs shall not be charged to whoever reads them first.
+        # The pages of the inputs shall not be charged to the cgroup of their first reader.
         os.sync()
         native = self.native(program)
         row = {"program": program.name if len(program.shares) == 1 else "%s/%d" % (program.name, share), "size": program.size, "peak": native["peak"],
@@ -446,7 +446,7 @@ class Harness:
 
     @staticmethod
     def report(cwd):
-        """What the runtime says of the run, if it said something."""
+        """The runtime's report of the run, if there is one."""
         try:
             with open(os.path.join(cwd, REPORT)) as f:
                 return json.load(f)

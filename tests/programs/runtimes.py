@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runtimes that collect garbage or have workers, a database server, and a build, each in half and in a quarter of their memory.
 
-Where a runtime sizes its heap by the machine it is told the size, the same natively and under Quire (`man quire`, TELL THE
-PROGRAM, TOO). `slack` is memory that Quire leaves to the kernel, over that of small programs: code that a compiler in the
-program wrote, its own text, which is large, and shared memory.
+A runtime that sizes its heap by the machine is given the size, the same natively and under Quire (`man quire`, TELL
+THE PROGRAM, TOO). `slack` is memory that Quire leaves to the kernel, beyond that of small programs: code generated in
+the program, its large text, and shared memory.
 """
 
 import glob
@@ -54,7 +54,7 @@ class Perl(Scripted):
     needs = interpreter = ("perl",)
     source = "words.pl"
     sizes = {"small": 40000, "full": 150000}
-    processes = 2   # it forks, and both write all they have
+    processes = 2   # it forks, and both processes write all their memory
 
 
 class Node(Scripted):
@@ -175,7 +175,7 @@ class Postgres(Program):
             f.write("".join(said))
         try:
             with open(self.home + "/data/postmaster.pid") as f:
-                os.kill(int(f.readline()), signal.SIGINT)   # ends sessions, then itself
+                os.kill(int(f.readline()), signal.SIGINT)   # the server ends its sessions, then itself
         except (OSError, ValueError):
             process.kill()
 

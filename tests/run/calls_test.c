@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The table of calls (run/calls.c) is whole: each call once, with a word on why, and all its
- * readers see the same.
+ * The table of calls (run/calls.c) is complete: each call once, with a reason, and all readers of
+ * the table see the same.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,7 +32,7 @@ static void each_call_stands_once(void **state)
 	}
 }
 
-/* What the kernel's documentation (man 2, "memory") names as changing memory. */
+/* The calls that the kernel's documentation (man 2) describes as changing memory. */
 static void no_call_on_memory_is_missing(void **state)
 {
 	static const uint16_t memory[] = { SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A call that is refused because all is promised is made again when a process has ended (run/host_quire.c, everything else of the
- * runtime a stub). The first try is refused and counted, as host_promise() does; then a process ends; the second try succeeds.
+ * A call that is refused because all memory is promised is made again after a process has ended
+ * (run/host_quire.c; the rest of the runtime is a stub). The first try is refused and counted, as
+ * host_promise() does; then a process ends; the second try succeeds.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -90,7 +91,7 @@ static void expect_second_try(enum op op, long arg, long result)
 
 	assert_int_equal(host_dispatch(op, a), result);
 	assert_int_equal(tries, 2);
-	assert_int_equal(atomic_load(&family.fam_refused), 0); /* it was not refused after all */
+	assert_int_equal(atomic_load(&family.fam_refused), 0); /* the call was not refused */
 }
 
 static void a_refused_mmap_is_made_again_when_a_process_has_ended(void **state)
@@ -113,7 +114,7 @@ static void a_brk_is_refused_when_none_ends(void **state)
 	assert_int_equal(atomic_load(&family.fam_refused), 1);
 }
 
-/* Also if another process is refused meanwhile: the question is not asked again. */
+/* The same if another process is refused meanwhile: the call is not repeated for that. */
 static void a_question_for_the_break_is_answered_at_once(void **state)
 {
 	const long a[6] = { 0 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fail_nth N ERRNO PROGRAM [ARGUMENT ...]: runs the program, and lets one system call of its processes, the Nth of all in the order
- * in which they are made, fail with ERRNO without being made. Ends as the program does: with its status, or 128 and the signal.
- * Writes the number of the call that failed to descriptor 3; nothing, if there were not so many.
+ * fail_nth N ERRNO PROGRAM [ARGUMENT ...]: runs the program and makes the Nth system call of its
+ * processes fail with ERRNO, without executing the call. Ends as the program does: with its status,
+ * or 128 and the signal. Writes the number of the failed call to descriptor 3; writes nothing if
+ * there were fewer calls.
  *
  * Calls that the C library's start cannot do without, and those that do not return, are not counted.
  */
@@ -18,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What sys/ptrace.h has in an enumeration of its own. */
+/* Constants that sys/ptrace.h declares in an enumeration. */
 #define ENTRY 1
 
 struct syscall_info {
@@ -40,8 +41,8 @@ static bool counts(unsigned long nr)
 }
 
 static long left, error;
-static bool started;  /* the program has taken this one's place in the child */
-static pid_t failing; /* its call has been replaced by none */
+static bool started;  /* the child has executed the program */
+static pid_t failing; /* its call has been suppressed */
 
 static void stop_at_call(pid_t pid)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The family's account of its budget (run/family.h): what is had beyond it is told, whoever has it. */
+/*
+ * The family's account of its budget (run/family.h): pages beyond the budget are reported,
+ * whichever process has them.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,7 +47,7 @@ static void a_pool_that_is_refused_takes_nothing(void **state)
 	assert_int_equal(atomic_load(&f->fam_beyond), 0);
 }
 
-/* Else another process would write behind the shared memory. */
+/* Otherwise another process could write behind the end of the shared memory. */
 static void a_number_of_entries_beyond_the_table_is_not_believed(void **state)
 {
 	static struct {

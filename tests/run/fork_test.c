@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The locks of a forked child (run/fork.c over machine/linux/locks.c, everything else of the runtime a stub).
+ * The locks of a forked child (run/fork.c over machine/linux/locks.c; the rest of the runtime is a
+ * stub).
  *
- * A reader that finds a writer inside has counted itself already when it looks at the lock's state. The test stops a reader there:
- * the state is the first word of the lock, the counts lie in the cache lines behind it, so the lock is placed across the end of a
- * page, and that page is closed. The reader counts, then takes SIGSEGV at the state and waits in the handler while the process
+ * A reader that finds a writer inside has already counted itself when it reads the lock's state.
+ * The test stops a reader there: the state is the first word of the lock, the counts lie in the
+ * cache lines behind it, so the lock is placed across the end of a page, and that page is closed.
+ * The reader counts, then takes SIGSEGV at the state and waits in the handler while the process
  * forks.
  */
 #include <pthread.h>
@@ -35,8 +37,11 @@ static const struct fork_words no_words; /* a fork like that of the C library */
 
 /* ---- the rest of the runtime ---- */
 static unsigned forgotten; /* calls of service_forked */
-static unsigned full_after, locks,
-    unlocks; /* so many ranges can be locked in memory, 0: there is nothing to lock; tried so far, and undone */
+/*
+ * number of ranges that can be locked in memory, 0: there is no range to lock; number tried, and
+ * undone
+ */
+static unsigned full_after, locks, unlocks;
 
 unsigned mach_cpu_id(void) { return 0; }
 void mach_panic(const char *msg)
@@ -84,7 +89,7 @@ void service_forked(void) { forgotten++; }
 
 /* ---- the reader in the window ---- */
 static char *closed;                /* the page that holds the lock's state */
-static _Atomic uint32_t caught, go; /* the reader is in the handler; it may go on */
+static _Atomic uint32_t caught, go; /* the reader is in the handler; the reader may continue */
 
 static void wait_word(_Atomic uint32_t *w)
 {
@@ -113,7 +118,7 @@ static void *read_once(void *lock)
 	return NULL;
 }
 
-/* 0: the child's locks are free when it is born. */
+/* Returns 0 if the child's locks are free after the fork. */
 static int child_status(struct host *h)
 {
 	int bad = 0;
@@ -140,7 +145,10 @@ static void a_fork_while_a_reader_counts_itself_leaves_the_lock_free(void **stat
 	int status;
 
 	assert_true(mem != MAP_FAILED && fam != MAP_FAILED);
-	/* The first cache line of the lock is the last of a page: the state there, the counts on the next page. */
+	/*
+	 * The first cache line of the lock, with the state, is the last line of a page; the counts
+	 * are on the next page.
+	 */
 	uint64_t at = (uint64_t)mem + 32 * PAGE - 64 - offsetof(struct host, h_lock);
 	h = (struct host *)(void *)(at & ~(uint64_t)(_Alignof(struct host) - 1));
 	closed = (char *)mem + 31 * PAGE;
@@ -202,7 +210,10 @@ static void the_child_is_charged_what_its_parent_has(void **state)
 		}
 }
 
-/* The forking thread's stack could leave memory while it kept the thread out that brings pages back: both waited for ever. */
+/*
+ * The forking thread's stack could be paged out while that thread kept the service thread from
+ * serving: both waited forever.
+ */
 static void a_fork_whose_stack_cannot_be_kept_is_refused(void **state)
 {
 	static struct family fam;
@@ -234,7 +245,10 @@ static uint64_t used_by(pthread_t t)
 	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
-/* The reader's own tries, in vain, woke it: it looked again and again while the writer held the lock, and used a CPU for that. */
+/*
+ * The reader's own failed tries woke it: the reader polled while the writer held the lock, and used
+ * a CPU for that.
+ */
 static void a_reader_that_waits_for_a_writer_sleeps(void **state)
 {
 	static struct mach_rwlock lock;
@@ -245,7 +259,7 @@ static void a_reader_that_waits_for_a_writer_sleeps(void **state)
 	mach_rw_init(&lock, 1, "waited for");
 	mach_rw_enter(&lock, true);
 	assert_int_equal(pthread_create(&t, NULL, read_once, &lock), 0);
-	/* However late it begins: the bound is the time that the reader uses itself. */
+	/* The bound is the CPU time of the reader itself, however late the reader starts. */
 	for (uint64_t before; still < 5 && (before = used_by(t)) < 200000000;) {
 		for (unsigned i = 0; i < 20; i++)
 			(void)sched_yield();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Programs that ask for all there is. full HOW [N]. What is granted is written with bytes that do not compress and read again; what is
- * not granted is refused by a call. Prints what happened; ends with status 0 if every call that failed said why, and no byte is wrong.
+ * Programs that allocate all memory. full HOW [N]. Granted memory is written with incompressible
+ * bytes and read again; other memory must be refused by a call. Prints the result; ends with status
+ * 0 if every failed call returned the right error and no byte is wrong.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -52,7 +53,7 @@ static void check_blocks(void)
 			}
 }
 
-/* Until there is no more. flags: of mmap; 0: from malloc. */
+/* Allocates until memory is exhausted. flags: of mmap; 0: by malloc. */
 static void take_all(int flags)
 {
 	while (nblocks < BLOCKS) {
@@ -71,7 +72,9 @@ static void take_all(int flags)
 	}
 }
 
-/* As many pages as there are are written anew, so many times, in no order: what is stored of them lies everywhere. */
+/*
+ * Rewrites all pages this many times, in random order, so that their stored objects are scattered.
+ */
 static int fill(unsigned rounds)
 {
 	take_all(0);
@@ -84,7 +87,10 @@ static int fill(unsigned rounds)
 	return 0;
 }
 
-/* As an arena: closed and not reserved, opened when everything else is reserved. */
+/*
+ * As malloc's arenas: mapped without access and not reserved, opened when all other memory is
+ * reserved.
+ */
 static int arena(void)
 {
 	size_t len = 16u << 20;
@@ -101,7 +107,7 @@ static int arena(void)
 	return 0;
 }
 
-/* Memory that is not reserved: refused when it is mapped, or there. */
+/* Memory that is not reserved: either refused when it is mapped, or usable. */
 static int unreserved(void)
 {
 	take_all(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
@@ -119,7 +125,7 @@ static __attribute__((noinline)) void use_more(void)
 		more[i] = 1;
 }
 
-/* deep: the stack is used further down when everything is reserved. */
+/* deep: uses more of the stack when all memory is reserved. */
 static void *use_stack(void *deep)
 {
 	pthread_barrier_wait(&barrier);
@@ -150,7 +156,9 @@ static int stacks(unsigned n, int fill_up)
 	return 0;
 }
 
-/* A child has what its parent has, and writes all of it; where there is no room for that it is refused. */
+/*
+ * A child has its parent's memory and writes all of it; without room for that, the fork is refused.
+ */
 static int forked(unsigned n)
 {
 	int status = 0;
@@ -178,7 +186,7 @@ static int forked(unsigned n)
 	return 0;
 }
 
-/* Far more than there is, of which the program means to use little, and then touches all. */
+/* Maps far more memory than there is, as if little of it were used, and then touches all. */
 static int sparse(void)
 {
 	size_t len = (size_t)1 << 40;
@@ -194,7 +202,7 @@ static int sparse(void)
 	return 0;
 }
 
-/* Each child has three quarters of all; they run one after another. */
+/* Each child has three quarters of all memory; the children run one after another. */
 static int children(unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -220,7 +228,10 @@ static int children(unsigned n)
 	return 0;
 }
 
-/* Three quarters of all, so many times over: each time by another program in the same process. */
+/*
+ * Uses three quarters of all memory this many times, each time by another program in the same
+ * process.
+ */
 static int again(char **argv, unsigned n)
 {
 	char left[16];

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fuzz_family socket|area SEED ROUNDS: a process of a family that behaves as badly as a process can. Run it under quire run;
- * tests/run/fuzz_test.py does, and looks at what becomes of the supervisor.
+ * fuzz_family socket|area SEED ROUNDS: a process of a family that behaves as badly as a process
+ * can. tests/run/fuzz_test.py runs it under quire run and checks the supervisor.
  *
- * socket: greetings of every kind over the gate, and bytes on the connection. This process keeps memory meanwhile, and says at
- * the end whether it is what it was. area: besides, words of the family's state and of the store are overwritten, and pages of
- * them thrown away. No process that has that store can go on then, and none needs to.
+ * socket: greetings of every kind over the gate, and bytes on the connection. This process has
+ * memory and reports at the end whether the memory is unchanged. area: in addition, it overwrites
+ * words of the family's state and of the store, and discards pages of them. Processes of that store
+ * cannot continue then, and need not.
  *
- * The same seed does the same, as far as the other processes let it.
+ * The same seed makes the same calls, as far as other processes permit.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +39,7 @@ static uint64_t rnd(uint64_t n)
 	return (state * 0x2545f4914f6cdd1dull >> 11) % n;
 }
 
-/* Values at which code goes wrong. */
+/* Values at which code often fails. */
 static uint64_t odd(void)
 {
 	static const uint64_t v[] = { 0, 1, 2, 7, 63, 64, 511, 512, 513, 4095, 4096, 65535, 65536,
@@ -61,7 +62,7 @@ static bool find_gate(void)
 	return true;
 }
 
-/* A descriptor of some kind to send along. */
+/* Makes a descriptor of a random kind to send with a greeting. */
 static int some_fd(int pair)
 {
 	int p[2];
@@ -120,7 +121,8 @@ static void greet(void)
 	for (int i = 0; i < n; i++)
 		(void)close(fds[i]);
 	(void)close(pair[1]);
-	for (unsigned i = (unsigned)rnd(4); i > 0; i--) { /* the connection, if it has become one */
+	/* the connection, if the greeting was accepted */
+	for (unsigned i = (unsigned)rnd(4); i > 0; i--) {
 		size_t bytes = 1 + rnd(3);
 
 		for (size_t b = 0; b < bytes; b++)
@@ -157,7 +159,7 @@ static void find_areas(void)
 static void scribble(void)
 {
 	const struct area *a = &areas[rnd(nareas)];
-	/* the head is where the counts are; the rest of a store is gigabytes of nothing */
+	/* the head has the counts; the rest of a store is gigabytes of empty memory */
 	size_t span = rnd(2) == 0 ? 8192
 	    : rnd(2) == 0         ? 1u << 20
 				  : a->len,
@@ -181,7 +183,7 @@ static void misbehave(bool area)
 {
 	unsigned n = 1 + (unsigned)rnd(40);
 
-	(void)alarm(5); /* who has damaged the store may wait for its lock */
+	(void)alarm(5); /* a process that has damaged the store may wait for its lock forever */
 	for (unsigned i = 0; i < n; i++)
 		if (area && rnd(3) != 0)
 			scribble();

@@ -4,9 +4,9 @@
 
     fuzz_test.py QUIRE FUZZ_FAMILY [--seconds N] [--runs N] [--seed N]
 
-Each run is a family with processes that send every kind of greeting (socket), and overwrite what is shared (area). Whatever they do,
-the supervisor ends as a supervisor does, soon after its program, leaves nothing behind, and touches nobody else: a process
-that is not of the family gets no signal. A run that fails is named by its seed, which repeats it.
+Each run is a family with processes that send every kind of greeting (socket), and overwrite what is shared (area).
+Whatever they do, the supervisor ends normally, soon after its program, leaves no process or file behind, and does not
+signal processes outside the family. A failed run is named by its seed, which repeats the run.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import tidy
 MARK = "QUIRE_FUZZ_MARK"
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP)
 AREA_S = 6.0        # a program whose memory was damaged need not end
-END_S = 20.0        # the supervisor must, when its program has
+END_S = 20.0        # the supervisor must end after its program
 
 
 def kill_marked(mark, spare=()):
@@ -37,11 +37,11 @@ def kill_marked(mark, spare=()):
 
 
 def one_run(quire, fuzzer, kind, seed, rounds):
-    """None, or what is wrong."""
+    """Returns None, or the error."""
     mark = "%d-%s-%d" % (os.getpid(), kind, seed)
     env = dict(os.environ, **{MARK: mark})
     mark = ("%s=%s" % (MARK, mark)).encode()
-    # the shell, of which nothing is in the store, ends as a program does; how the other one ended does not matter
+    # the shell, which has no page in the store, ends normally; the end of the other process does not matter
     script = '"$0" "$@"; exit 3' if kind == "area" else 'exec "$0" "$@"'
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         p = subprocess.Popen([quire, "run", "--memory", "8M", "--report", "text", "--", "sh", "-c", script, fuzzer, kind, str(seed), str(rounds)],
@@ -61,7 +61,7 @@ def one_run(quire, fuzzer, kind, seed, rounds):
                     return "the supervisor does not end"
             end = time.monotonic() + END_S
             while tidy.processes_marked(mark) and time.monotonic() < end:
-                if kind == "area":      # what works on after the program: it may wait for ever in damaged memory
+                if kind == "area":      # processes that continue after the program may wait forever in damaged memory
                     kill_marked(mark, [q for q in tidy.processes_marked(mark) if comm(q) in ("quire", "quire-keeper")])
                 time.sleep(0.02)
             if tidy.processes_marked(mark):

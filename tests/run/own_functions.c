@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A program that has functions of the C library's names (linked with -rdynamic): an allocator, a clock, copies and strings. Each
- * counts its calls in memory of the program that has left the frames by then. They must be called by this program's threads
- * only, and not before main() has begun: the thread that serves faults would wait for itself, and a sanitizer's functions are not
- * ready. Prints what it computed, which is the same natively and hosted.
+ * A program that has functions of the C library's names (linked with -rdynamic): an allocator, a
+ * clock, copies and strings. Each function counts its calls in memory that is paged out by then.
+ * Only this program's threads may call these functions, and not before main() has begun: the
+ * service thread would wait for itself, and a sanitizer's functions would not be ready. Prints its
+ * results, which are the same natively and hosted.
  */
 #include <elf.h>
 #include <fcntl.h>
@@ -150,7 +151,7 @@ void *calloc(size_t n, size_t m) { return malloc(n * m); }
 void free(void *p) { counted_if_ready("free"); }
 void *realloc(void *p, size_t n) { return p == NULL ? malloc(n) : NULL; }
 
-/* Twice over everything; the sum of what is there. */
+/* Reads all memory twice; returns the sum of its words. */
 static void *work(void *arg)
 {
 	unsigned char(*mem)[4096] = arg;
@@ -192,7 +193,7 @@ int main(void)
 		_exit(work(mem) == sum ? 0 : 3);
 	if (waitpid(pid, &status, 0) != pid || status != 0)
 		return 3;
-	counts = NULL; /* what comes is the C library's */
+	counts = NULL; /* further calls are the C library's */
 	printf("sum %lu\n", (unsigned long)sum);
 	return 0;
 }

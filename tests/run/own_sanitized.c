@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Built with a sanitizer. No argument: fills memory, mapped and allocated, in two threads, and prints the sum of it. `show NAME`:
- * whether the value of that variable ends as the test set it. `execute`: executes itself without an argument.
+ * Built with a sanitizer. Without an argument: fills mapped and allocated memory in two threads,
+ * and prints its sum. `show NAME`: prints whether the value of that variable ends as the test set
+ * it. `execute`: executes this program without an argument.
  */
 #include <pthread.h>
 #include <stdio.h>
