@@ -11,6 +11,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from bound import bound  # noqa: E402
 from far_hosted import marked, processes_of  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
@@ -25,7 +27,7 @@ def start(*words, env=None):
 def right(*words, env=None):
     """Runs FAR-LIB and returns its counts."""
     p = start(*words, env=env)
-    out, err = p.communicate(timeout=250)
+    out, err = p.communicate(timeout=bound(250))
     assert p.returncode == 0, "status %d: %s%s" % (p.returncode, out, err)
     count = {k: int(v) for k, v in re.findall(r"(\w+) (\d+)", out)}
     assert count["io_errors"] == 0, out
@@ -34,7 +36,7 @@ def right(*words, env=None):
 
 def refused(*words):
     p = start(*words)
-    out, err = p.communicate(timeout=60)
+    out, err = p.communicate(timeout=bound(60))
     assert p.returncode == 3, "status %d: %s%s" % (p.returncode, out, err)
     return out
 
@@ -73,7 +75,7 @@ def a_cluster_is_swap_and_a_killed_master_loses_nothing():
         # No write may still be on its way to a replica, as the last writes would be lost.
         assert wait_until(lambda: all(in_step(n) for n in c.roles("master")))
         c.roles("master")[0].kill()
-        out, err = p.communicate("\n", timeout=250)
+        out, err = p.communicate("\n", timeout=bound(250))
         assert p.returncode == 0, out + err
         assert wait_until(lambda: c.keys() == 0), "keys are left"
 
@@ -108,7 +110,7 @@ def a_server_that_comes_back_in_time_is_waited_for():
         p.stdin.flush()
         assert "is away" in p.stderr.readline()
         n.start()
-        out, err = p.communicate(timeout=250)
+        out, err = p.communicate(timeout=bound(250))
         assert p.returncode == 0 and "is back" in err, out + err
 
 
@@ -172,7 +174,7 @@ def a_lost_page_is_sigbus():
         while p.stdout.readline() != "half\n":
             assert p.poll() is None
         r.cli("flushall")
-        p.communicate("\n", timeout=250)
+        p.communicate("\n", timeout=bound(250))
         assert p.returncode == -signal.SIGBUS, p.returncode
 
 
@@ -184,7 +186,7 @@ def a_killed_quire_far_is_sigbus_and_no_hang():
             assert p.poll() is None
         for pid in processes_of(r.port, "quire-far"):
             os.kill(pid, signal.SIGKILL)
-        p.communicate("\n", timeout=60)
+        p.communicate("\n", timeout=bound(60))
         assert p.returncode == -signal.SIGBUS, p.returncode
 
 
@@ -209,7 +211,7 @@ def mistakes_are_named():
 
 
 def example(url, **env):
-    p = subprocess.run([EXAMPLE, url], capture_output=True, text=True, timeout=250, env=dict(os.environ, **env))
+    p = subprocess.run([EXAMPLE, url], capture_output=True, text=True, timeout=bound(250), env=dict(os.environ, **env))
     return p.returncode, p.stdout, p.stderr
 
 

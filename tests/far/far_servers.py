@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+for folder in (("..",), ("..", "..", "tools")):
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), *folder))
+from bound import bound  # noqa: E402
 import tidy  # noqa: E402
 
 
@@ -102,7 +104,7 @@ def have(*programs):
 
 def wait_until(what, seconds=20):
     """Polls a condition; True once it holds."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + bound(seconds)
     while time.monotonic() < end:
         if what():
             return True

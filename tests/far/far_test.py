@@ -12,6 +12,8 @@ import tempfile
 import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from bound import bound  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, certificates, nbd_certificates, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 FAR, DRIVE = sys.argv[1:3]
@@ -26,7 +28,7 @@ def drive(url, *options, ops=600, clients=2, far=(), during=None, then=None):
         argv.append("--pause")
     p = subprocess.Popen(argv + ["--", *SIZE, *far], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     out = ""
-    watchdog = threading.Timer(120, p.kill)
+    watchdog = threading.Timer(bound(120), p.kill)
     watchdog.start()
     for line in p.stdout:
         out += line
@@ -232,7 +234,7 @@ def a_guard_ends_with_its_quire_far_and_holds_nothing_open():
         p, far, guard = drive_half("redis://127.0.0.1:%d" % r.port)
         held = {os.readlink("/proc/%d/fd/%s" % (guard, fd)) for fd in os.listdir("/proc/%d/fd" % guard)}
         assert {h.split(":")[0] for h in held} == {"/dev/null", "pipe"} and len(held) == 2, held
-        out = p.communicate("\n", timeout=100)[0]
+        out = p.communicate("\n", timeout=bound(100))[0]
         assert p.returncode == 0 and wait_until(lambda: is_gone(guard)), out
         assert r.keys() == 0
 

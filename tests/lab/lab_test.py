@@ -9,6 +9,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from bound import bound  # noqa: E402
+
 source, lab = sys.argv[1], os.path.abspath(sys.argv[2])
 bad = 0
 
@@ -21,7 +24,7 @@ def check(ok, what):
 
 
 def sh(command, cwd):
-    return subprocess.run(["sh", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=100)
+    return subprocess.run(["sh", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=bound(100))
 
 
 def examples(directory):

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from bound import bound  # noqa: E402
+
 RACE = sys.argv[1]
 
 
 def run(*args):
-    p = subprocess.run([RACE, *args], capture_output=True, text=True, timeout=280)
+    p = subprocess.run([RACE, *args], capture_output=True, text=True, timeout=bound(280))
     return p.returncode, p.stderr
 
 
