@@ -135,8 +135,9 @@ bool host_promise(void *arg, uint64_t n, bool touched)
 {
 	struct host *h = arg;
 	struct family *f = h->h_fam;
+	uint64_t lost = touched ? 0 : host_pages_lost(h);
 
-	if (!promise_take(&f->fam_promise, host_shelf(h), n, touched)) {
+	if (!promise_take(&f->fam_promise, host_shelf(h), n, lost, touched)) {
 		if (!h->h_adopting) {
 			if (!touched) /* a touch may be refused: host_lost then sends SIGBUS */
 				atomic_fetch_add(&f->fam_refused, 1);

@@ -118,8 +118,8 @@ static long try_still(struct host *h, bool may_wait)
 	if (forking.slot < 0)
 		return -EAGAIN;
 	forking.promised = atomic_load(&h->h_me->fp_promised);
-	forking.refused =
-	    !promise_take(&h->h_fam->fam_promise, host_shelf(h), forking.promised, true);
+	forking.refused = !promise_take(
+	    &h->h_fam->fam_promise, host_shelf(h), forking.promised, host_pages_lost(h), true);
 	if (forking.refused) {
 		atomic_fetch_add(&h->h_fam->fam_refused, 1);
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);

@@ -261,6 +261,11 @@ static inline struct promise_shelf *host_shelf(const struct host *h)
 {
 	return &h->h_fam->fam_shelf[h->h_told.fw_shelf];
 }
+/* Pages for which the places of its store have no room now, though they are promised (run/promise.h). */
+static inline uint64_t host_pages_lost(const struct host *h)
+{
+	return h->h_pool != NULL ? pool_pages_lost(h->h_pool) : 0; /* NULL: the process begins */
+}
 bool host_promise(void *host, uint64_t npages, bool touched); /* see run/promise.h */
 void host_unpromise(void *host, uint64_t npages);
 /*

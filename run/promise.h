@@ -22,6 +22,12 @@
  * A forked child is promised as many pages as its parent, or the fork is refused. In addition, each
  * process is promised its tables. Memory that the kernel keeps for a process is not counted here.
  *
+ * A place may break its word: a server is given less room during the run, or is given up. What the
+ * place has no room for is lost (pool_pages_lost). In its stead nothing is promised: requests are
+ * refused until as much is given back. What was promised before stays in memory, as far as there is
+ * room. A page that is promised as it is touched is promised as if nothing were lost, because its
+ * refusal would be a SIGBUS at once.
+ *
  * Locks: none, all is atomic. s_given is the sum of fp_promised (run/family.h) of the store's processes; p_given is that of all,
  * and p_over the sum of the overhangs. A process killed between two additions leaves a sum too large.
  */
@@ -97,15 +103,16 @@ static inline uint64_t promise_unshelve(struct promise_shelf *s, uint64_t n)
 }
 
 /*
- * Promises n pages. touched: the pages are being touched. False: there is no room, and no page is
- * promised.
+ * Promises n pages. lost: pages for which the store's places have no room now, though s_most counts
+ * them. touched: the pages are being touched. False: there is no room, and no page is promised.
  */
 static inline bool promise_take(
-    struct promise *p, struct promise_shelf *s, uint64_t n, bool touched)
+    struct promise *p, struct promise_shelf *s, uint64_t n, uint64_t lost, bool touched)
 {
 	uint64_t most = promise_most(p, s), kept = touched ? UINT64_MAX : PROMISE_KEPT, had, over,
 		 unused;
 
+	most = lost < most ? most - lost : 0;
 	if (!promise_try(&s->s_given, n, most - most / kept, &had))
 		return false;
 	over = promise_overhang(s, had + n) - promise_overhang(s, had);

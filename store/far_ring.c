@@ -86,6 +86,11 @@ int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint
 	return 0;
 }
 
+bool far_ring_lost(const struct far_ring *r)
+{
+	return server_ended(r) || __atomic_load_n(&r->fr_server, __ATOMIC_ACQUIRE) == FAR_LOST;
+}
+
 bool far_ring_ready(const struct far_ring *r, uint32_t ticket)
 {
 	return far_slot_state(&r->fr_slot[ticket]) == FAR_DONE || server_ended(r);

@@ -122,6 +122,8 @@ int far_ring_begin(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t
 /* As far_ring_begin, but waits while all slots are taken. Sleeps. */
 int far_ring_begin_wait(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at,
     uint32_t len, const void *data, uint32_t *ticket);
+/* Has the server ended, or given its engine up? */
+bool far_ring_lost(const struct far_ring *);
 /* Would far_ring_end not wait? */
 bool far_ring_ready(const struct far_ring *, uint32_t ticket);
 /*

@@ -85,6 +85,7 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 
 		f->fp_first = s->ps_nblocks;
 		f->fp_blocks = (uint32_t)(c->far_bytes[s->ps_nfar] / SEG_BYTES);
+		f->fp_room = f->fp_blocks;
 		s->ps_nblocks += f->fp_blocks;
 		objs += f->fp_blocks * (SEG_BYTES / 1024);
 	}
@@ -138,6 +139,33 @@ uint64_t pool_file_pages(uint64_t bytes)
 	uint64_t segments = bytes / SEG_BYTES, spare = segments / 64 + 2;
 
 	return segments > spare ? (segments - spare) * (RECLAIM_LIVE / object_bytes(PAGE) + 1) : 0;
+}
+
+/* Pages that blocks from number `from` to `to` hold for certain. */
+static uint64_t pages_between(uint32_t from, uint32_t to)
+{
+	return from < to ? pool_file_pages((uint64_t)to * SEG_BYTES) -
+		pool_file_pages((uint64_t)from * SEG_BYTES)
+			 : 0;
+}
+
+uint64_t pool_pages_lost(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint64_t lost = 0;
+
+	if (__atomic_load_n(&s->ps_filestop, __ATOMIC_RELAXED))
+		lost = pages_between(
+		    __atomic_load_n(&s->ps_fileroom, __ATOMIC_RELAXED), s->ps_fileblocks);
+	for (uint32_t i = 0; i < s->ps_nfar; i++) {
+		uint64_t ring;
+		uint32_t room = __atomic_load_n(&s->ps_far[i].fp_room, __ATOMIC_RELAXED);
+
+		if (far_ring_lost(pool_far(p, i, &ring)))
+			room = 0;
+		lost += pages_between(room, s->ps_far[i].fp_blocks);
+	}
+	return lost;
 }
 
 int pool_format(void *mem, const struct pool_config *c)

@@ -132,6 +132,11 @@ struct pool_stats {
 size_t pool_shared_size(const struct pool_config *);
 /* Pages that a file of so many bytes holds for certain, even if none of them compresses. */
 uint64_t pool_file_pages(uint64_t bytes);
+/*
+ * Of those pages, how many the store has no room for now: a far place was full or is given up, or the
+ * file may not grow. A hint, without a lock.
+ */
+uint64_t pool_pages_lost(struct pool *);
 /* mem is zeroed memory of pool_shared_size bytes. */
 int pool_format(void *mem, const struct pool_config *);
 /* -ENOMEM: no memory for the working areas; -EINVAL: not formatted. fd -1: no file (then stored pages there are -EIO). */

@@ -9,6 +9,10 @@
  * the free space is too little, the file counts as full (ps_filestop) until other users of the file
  * system free space. A block that was used once keeps its disk space.
  *
+ * A far place that was full is known to hold what is stored there and no more (fp_room), until it takes
+ * more. What it does not hold is lost to promises (pool_pages_lost), as is all of a place that is given
+ * up, and what a file does not grow to.
+ *
  * A block that could not be written, or that a killed process may still be writing, lies in quarantine for ten seconds before it is
  * used again.
  *
@@ -18,7 +22,9 @@
 
 #include <sys/vfs.h>
 
-#define FULL_NS 1000000000ull     /* time during which a far place that was full gets no writes */
+#define FULL_NS 1000000000ull /* time during which a far place that was full gets no writes */
+/* fraction of what is stored by which a place that was full and takes more is believed to have room */
+#define ROOM_PART 8u
 #define QUARANTINE 10000000000ull /* ns */
 #define STEP_LEAST 16u            /* blocks by which the file grows */
 #define STEP_MOST 1024u
@@ -146,12 +152,40 @@ bool pool_far_room_locked(struct pool_shared *s)
 	return false;
 }
 
+/* Returns the far place that has the block. */
+static struct far_place *place_of(struct pool_shared *s, uint32_t block)
+{
+	uint32_t i = 0;
+
+	while (i + 1 < s->ps_nfar && block >= s->ps_far[i + 1].fp_first)
+		i++;
+	return &s->ps_far[i];
+}
+
 void pool_block_full_locked(struct pool_shared *s, uint32_t block)
 {
+	struct far_place *f;
+
 	POOL_ASSERT(pool_held(s));
-	for (uint32_t i = 0; is_far(s, block) && i < s->ps_nfar; i++)
-		if (block - s->ps_far[i].fp_first < s->ps_far[i].fp_blocks)
-			s->ps_far[i].fp_full = pool_now() + FULL_NS;
+	if (!is_far(s, block))
+		return;
+	f = place_of(s, block);
+	f->fp_full = pool_now() + FULL_NS;
+	/* All blocks in use but this one. Those whose writes are under way fail next, or are stored. */
+	__atomic_store_n(&f->fp_room, f->fp_used - 1, __ATOMIC_RELAXED);
+}
+
+void pool_block_stored_locked(struct pool_shared *s, uint32_t block)
+{
+	struct far_place *f = is_far(s, block) ? place_of(s, block) : NULL;
+	uint32_t room;
+
+	POOL_ASSERT(pool_held(s));
+	if (f == NULL || f->fp_used <= f->fp_room)
+		return;
+	/* The place holds more than it did: others have freed room there. How much is not known. */
+	room = f->fp_used + f->fp_used / ROOM_PART;
+	__atomic_store_n(&f->fp_room, room < f->fp_blocks ? room : f->fp_blocks, __ATOMIC_RELAXED);
 }
 
 /* ---- all ---- */
@@ -187,6 +221,8 @@ void pool_block_count_locked(struct pool_shared *s, uint32_t block, int by)
 {
 	POOL_ASSERT(pool_held(s));
 	*(is_far(s, block) ? &s->ps_farblocks_used : &s->ps_fileblocks_used) += (uint32_t)by;
+	if (is_far(s, block))
+		place_of(s, block)->fp_used += (uint32_t)by;
 }
 
 bool pool_block_free(struct pool_shared *s, uint32_t block)
@@ -199,8 +235,10 @@ bool pool_block_free(struct pool_shared *s, uint32_t block)
 void pool_blocks_reset(struct pool_shared *s)
 {
 	pool_index_reset(s, &s->ps_blockx);
-	for (uint32_t i = 0; i < s->ps_nfar; i++)
+	for (uint32_t i = 0; i < s->ps_nfar; i++) {
 		pool_index_reset(s, &s->ps_farx[i]);
+		s->ps_far[i].fp_used = 0;
+	}
 	s->ps_fileblocks_used = s->ps_farblocks_used = 0;
 }
 

@@ -141,6 +141,7 @@ void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 	} else {
 		struct warm w = { g->s_slot, g->s_pages };
 
+		pool_block_stored_locked(s, g->s_block);
 		g->s_spilled = (uint32_t)s->ps_stats.spills++;
 		s->ps_packed -= g->s_packed;
 		BARRIER();

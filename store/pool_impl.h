@@ -172,6 +172,9 @@ struct far_place {
 	uint32_t fp_first, fp_blocks;
 	/* ns: the place was full and gets no writes until this time; 0: the place is not full */
 	uint64_t fp_full;
+	uint32_t fp_used; /* blocks in use */
+	/* atomic: the blocks that the place is known to hold: fewer than fp_blocks once it was full */
+	uint32_t fp_room;
 };
 
 struct pool_shared {
@@ -519,6 +522,7 @@ void pool_block_give_locked(struct pool_shared *, uint32_t block);
 void pool_block_set_aside_locked(struct pool_shared *, uint32_t block);
 void pool_block_full_locked(
     struct pool_shared *, uint32_t block); /* a write there failed for lack of room */
+void pool_block_stored_locked(struct pool_shared *, uint32_t block); /* a write there succeeded */
 void pool_block_count_locked(struct pool_shared *, uint32_t block,
     int by); /* by: 1 if the block comes into use, -1 if it goes out of use */
 uint32_t pool_file_room_locked(const struct pool_shared *); /* blocks that the file has free now */

@@ -3,6 +3,7 @@
 
 Ends with "N passed, N failed, N skipped"."""
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -352,22 +353,81 @@ def a_full_far_place_is_passed_over():
         assert r.keys() == 0
 
 
+def shrunk(program, *words):
+    """The program is started, has said that it is ready, and waits; then its Redis is given less room. (status, output, what was said.)"""
+    with Redis("--maxmemory", "64mb", "--maxmemory-policy", "noeviction") as r:
+        p = subprocess.Popen([QUIRE, "run", "-m", HOST.memory, "--swap", "redis://127.0.0.1:%d?size=64M" % r.port, "--report", "none", "--",
+                              sys.executable, "-c", program, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert p.stdout.readline() == "ready\n"
+        r.cli("config", "set", "maxmemory", "3mb")
+        out, err = p.communicate("\n", timeout=250)
+        assert err.count("takes no more: OOM") == 1, err
+        assert r.keys() == 0, "keys are left"
+    return p.returncode, out, err
+
+
+# Has so many MiB, and fills them when it is told to; then reads all.
+HAD_BEFORE = r"""
+import mmap, os, sys
+m, word = mmap.mmap(-1, int(sys.argv[1]) << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), os.urandom(64)
+print("ready", flush=True); input()
+for at in range(0, len(m), 4096):
+    m[at:at + 4096] = word + os.urandom(4032)
+print(all(m[at:at + 64] == word for at in range(0, len(m), 4096)))
+"""
+
+
 @needs("redis-server", "redis-cli")
-def a_redis_that_shrinks_leaves_pages_in_memory_while_there_is_room():
-    for pages, room in ((3000, True), (9000, False)):
-        with Redis("--maxmemory", "64mb", "--maxmemory-policy", "noeviction") as r:
-            p = subprocess.Popen([QUIRE, "run", "-m", HOST.memory, "--swap", "redis://127.0.0.1:%d?size=64M" % r.port, "--report", "none", "--",
-                                  sys.executable, "-c", "print('ready', flush=True)\ninput()\n" + program(pages)], stdin=subprocess.PIPE,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            assert p.stdout.readline() == "ready\n"
-            r.cli("config", "set", "maxmemory", "3mb")
-            out, err = p.communicate("\n", timeout=250)
-            assert err.count("takes no more: OOM") == 1, err
-            if room:
-                assert p.returncode == 0 and out == native() and "SIGBUS" not in err, "%d %s" % (p.returncode, err)
-            else:
-                assert p.returncode == -signal.SIGBUS and err.count("for which there was no room") == 1, "%d %s" % (p.returncode, err)
-            assert r.keys() == 0, "keys are left"
+def memory_that_was_had_before_a_redis_shrank_stays_in_memory_while_there_is_room():
+    status, out, err = shrunk(HAD_BEFORE, "10")
+    assert status == 0 and out == "True\n" and "SIGBUS" not in err, "%d %s" % (status, err)
+    status, out, err = shrunk(HAD_BEFORE, "32")
+    assert status == -signal.SIGBUS and err.count("for which there was no room") == 1, "%d %s" % (status, err)
+
+
+# Takes memory in pieces that do not compress, until that is refused; then reads all. Says which error refused it.
+GROW = r"""
+import mmap, os
+print("ready", flush=True); input()
+pieces, error, size = [], 0, 1 << 18
+try:
+    while len(pieces) < 160:
+        word, m = os.urandom(64), mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for at in range(0, size, 4096):
+            m[at:at + 4096] = word + os.urandom(4032)
+        pieces.append((word, m))
+except OSError as e:
+    error = e.errno
+assert all(m[at:at + 64] == word for word, m in pieces for at in range(0, size, 4096))
+print(error)
+"""
+
+
+@needs("redis-server", "redis-cli")
+def new_memory_is_refused_when_a_redis_has_shrunk():
+    """It was had, and touching it was SIGBUS: what was promised counted on the room that the server had at the start."""
+    status, out, err = shrunk(GROW)
+    assert status == 0 and int(out) == errno.ENOMEM and "SIGBUS" not in err, "%d %s %s" % (status, out, err)
+    assert err.count("a request for memory was refused") == 1, err
+    status, out, err = shrunk("print('ready', flush=True)\ninput()\n" + program(3 * HOST.pages))
+    assert status == 1 and "MemoryError" in err and "SIGBUS" not in err, "%d %s" % (status, err)
+
+
+@needs("nbdkit")
+def new_memory_is_refused_when_a_server_did_not_come_back():
+    with Nbdkit("memory", "64M") as n:
+        p = subprocess.Popen([QUIRE, "run", "-m", HOST.memory, "--swap", n.url(), "--far-timeout", "300ms", "--report", "none", "--",
+                              sys.executable, "-c", "import mmap\nprint('ready', flush=True)\ninput()\nmmap.mmap(-1, 32 << 20, flags=34)"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert p.stdout.readline() == "ready\n"
+        n.kill()
+        said = ""
+        while "did not come back" not in said:
+            line = p.stderr.readline()
+            assert line != "", said
+            said += line
+        err = p.communicate("\n", timeout=250)[1]
+        assert p.returncode == 1 and "Cannot allocate memory" in err and "a request for memory was refused" in err, err
 
 
 @needs()

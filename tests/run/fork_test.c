@@ -79,6 +79,7 @@ pfn_t vm_shrink(struct vm *vm, pfn_t n) { return 0; }
 void pool_vnode_fork_prepare(struct vnode *vp) {}
 void pool_vnode_fork_cancel(struct vnode *vp) {}
 int pool_after_fork(struct pool *p) { return 0; }
+uint64_t pool_pages_lost(struct pool *p) { return 0; }
 void linux_forked(struct mach *m) {}
 int linux_after_fork(struct mach *m, struct hat *hat) { return 0; }
 int family_connect(struct host *h, int slot, struct family_store *st) { return 0; }
