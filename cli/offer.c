@@ -281,6 +281,6 @@ void cli_print_offers(uint64_t features, int (*new_fd)(void))
 		    many, one);
 	else
 		printf(
-		    "madvise      process_madvise is not to be had here (Linux 6.14): frames are dropped one by one, %.2f us a page\n",
+		    "madvise      process_madvise is missing or not allowed here (Linux 6.14 has it): frames are dropped one by one, %.2f us a page\n",
 		    one);
 }

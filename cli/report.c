@@ -19,7 +19,7 @@ static void print_foresight(FILE *f, const struct family_counters *c)
 
 	fprintf(f, "  foresight   %llu pages read ahead", (unsigned long long)c->prefetched);
 	if (used + wasted != 0)
-		fprintf(f, ", %llu of them used, %llu given up unused", used, wasted);
+		fprintf(f, ", %llu of them used, %llu evicted unused", used, wasted);
 	fprintf(f, "; %llu refaults\n", (unsigned long long)c->refaults);
 }
 
@@ -67,7 +67,7 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool,
 	}
 	if (cli_noted(t->unhosted_peak))
 		fprintf(f,
-		    "  not hosted  %s resident at most, beside what is given: see CAVEATS in quire(1)\n",
+		    "  not hosted  %s resident at most, in addition to --memory: see CAVEATS in quire(1)\n",
 		    cli_human(t->unhosted_peak * 4096, s1));
 	if (atomic_load(&fam->fam_refused) != 0)
 		fprintf(f,
@@ -79,7 +79,7 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool,
 		    (unsigned long long)fam->fam_tables);
 	if (ps->bytes_far != 0)
 		fprintf(f,
-		    "  far         %s there at most, %s written and read; %llu segments of 64 KiB sank from the file\n",
+		    "  far         %s there at most, %s written and read; %llu segments of 64 KiB moved there from the file\n",
 		    cli_human(ps->far_bytes, s1), cli_human(ps->bytes_far, s2),
 		    (unsigned long long)ps->sunk);
 	if (atomic_load(&fam->fam_full) != 0)
@@ -92,15 +92,14 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool,
 		    (unsigned long long)t->c.lost_pages);
 	if (atomic_load(&fam->fam_beyond) > BEYOND)
 		fprintf(f,
-		    "  beyond      %s more than --memory at most: what is pinned, the least of so many processes, a filter of system calls, or the pool, took\n",
+		    "  beyond      %s more than --memory at most, taken by pinned memory, the least memory of many processes, a filter of system calls, or the pool\n",
 		    cli_human(atomic_load(&fam->fam_beyond) * 4096, s1));
 	if (t->turned_away != 0)
 		fprintf(f,
-		    "  intruders   %llu greetings were turned away: they had not the token, or another's slot\n",
+		    "  intruders   %llu greetings were turned away: they lacked the token, or named another process's slot\n",
 		    (unsigned long long)t->turned_away);
 	if (t->left != 0)
-		fprintf(f,
-		    "  left        %u processes of the program work on under the same limit\n",
+		fprintf(f, "  left        %u processes of the program go on under the same limit\n",
 		    t->left);
 }
 

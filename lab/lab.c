@@ -21,13 +21,13 @@ static const char usage[] =
     "       quire-lab list\n"
     "       quire-lab --help\n"
     "\n"
-    "policies  prints how often each replacement policy misses on a trace, and MIN, the fewest misses there can be.\n"
+    "policies  prints how often each replacement policy misses on a trace, and MIN, the fewest misses that any policy can have.\n"
     "prefetch  prints, for each prefetcher beside the lru policy, how many references had to wait, how many pages were read\n"
     "          ahead, and how many of these were used.\n"
     "generate  writes a trace of a standard pattern to standard output.\n"
     "trace     runs an x86-64 program under qemu-x86_64 (Debian's qemu-user) and writes which pages of data it references.\n"
-    "stat      prints what spaces of one image, the last a fork of the first, have in memory (RSS), and what of it is their\n"
-    "          part (PSS), on the simulated machine.\n"
+    "stat      prints the resident memory (RSS) of spaces of one image, the last a fork of the first, and the part of it that\n"
+    "          counts for each (PSS), on the simulated machine.\n"
     "list      names the policies, the prefetchers and the patterns.\n"
     "\n"
     "A trace is a file (- is standard input): binary as generate writes it, or text with a page number a line and w after\n"
@@ -35,7 +35,7 @@ static const char usage[] =
     "\n"
     "  --frames LIST  memory sizes, in frames or as percentages of the pages used. Default 5%,10%,25%,50%,75%\n"
     "  --policy LIST, --prefetch LIST  only these\n"
-    "  --writes       how many pages had to be written, instead of misses\n"
+    "  --writes       print how many pages had to be written, instead of misses\n"
     "  --csv          for programs\n"
     "  --raw          the file is binary without a header\n"
     "  --pages N      pages of a pattern, default 4096; --length N references, default 1000000; --seed N, default 1\n"
@@ -207,7 +207,7 @@ static void print_table(const struct options *o, const struct trace *t)
 	print_row(o, "min", r);
 }
 
-/* Columns: waits: references that had to wait; accuracy: the used share of the pages read ahead;
+/* Columns: waited: references that had to wait; accuracy: the used share of the pages read ahead;
  * coverage: the share of all reads that was read ahead and used. */
 static void prefetch_table_print(const struct options *o, const struct trace *t)
 {
@@ -471,7 +471,7 @@ static int stat_command(int argc, char **argv)
 		return 0;
 	}
 	stat_row("sum", &sum);
-	printf("%-20s %35.1f\n", "frames they are in", (double)r.frames / 1024);
+	printf("%-20s %35.1f\n", "frames they take", (double)r.frames / 1024);
 	return 0;
 }
 
@@ -481,7 +481,7 @@ static int print_lists(void)
 	for (unsigned i = 0; policy_table[i] != NULL; i++)
 		printf("  %-12s %s\n", policy_table[i]->pol_name, policy_table[i]->pol_about);
 	printf("  %-12s %s\n", "min",
-	    "the fewest misses there can be (Belady 1966); needs the future, so traces only");
+	    "the fewest misses that any policy can have (Belady 1966); needs the future, so traces only");
 	printf("prefetchers:\n");
 	for (unsigned i = 0; prefetch_table[i] != NULL; i++)
 		printf("  %-12s %s\n", prefetch_table[i]->pf_name, prefetch_table[i]->pf_about);
