@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""The family's account: what comes is charged, what goes is given back, and each counter counts what its name says.
+"""The family's account: arriving pages are charged, leaving pages are given back, and each counter counts what its name says.
 
     run_account_test.py QUIRE HELPER [NAME ...]
 """
@@ -19,7 +19,7 @@ import tidy
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 PAGE, MIB = 4096, 1 << 20
-STEP = MIB // 2     # the pool takes so much, at most about, before frames make room for it
+STEP = MIB // 2     # about the most that the pool takes before frames make room for it
 
 
 def check(ok, *what):
@@ -43,11 +43,12 @@ def peaks(memory, *argv):
 
 
 def unmapped_memory_is_given_back():
-    """However it goes, while the program fits and while it is paged: far more often, not a page more.
+    """Whatever the program does, while it fits and while it is paged: many more rounds take no more pages.
 
-    In 64 MiB, of which 36 are in use, the first rounds leave room: were nothing given back, later ones would take more.
+    In 64 MiB, of which 36 MiB are in use, the first rounds leave room: if pages were not given back, later rounds
+    would take more.
 
-    What is needed is looked at now and then, so a short run can end between two looks: of three the largest counts.
+    The need is sampled now and then, so a short run can end between two samples: the largest of three runs counts.
     """
     for kind in ("munmap", "fixed", "mremap", "part", "brk"):
         for memory, rounds in (("20M", "20"), ("64M", "3")):
@@ -57,7 +58,7 @@ def unmapped_memory_is_given_back():
 
 
 def dead_processes_frames_are_given_back():
-    """Each holds a MiB at least. Forked and executed, ended and killed."""
+    """Each process holds at least one MiB. Forked and executed, ended and killed."""
     script = "i=0; while [ $i -lt 200 ]; do (:); sh -c 'kill -9 $$' 2>&1 | cat; i=$((i+1)); done"
     r, _ = run(["-m", "128M"], ["sh", "-c", script])
     check(r["forks"] >= 200 and r["charged_peak_bytes"] < 64 * MIB, r["forks"], "processes took", r["charged_peak_bytes"])
@@ -79,7 +80,7 @@ def forked_child_is_charged():
 
 
 def the_pool_does_not_overdraw_the_budget():
-    """It grows while many pages leave in one call, and no fault follows: at a fork, by advice, as others come."""
+    """The pool grows while many pages leave in one call without a later fault: at a fork, by advice, as other pages are loaded."""
     for memory, argv in (("64M", ["cow", str(50 * MIB // PAGE)]), ("8M", ["hold", "pipe", "1"]), ("8M", ["populate"])):
         r, _ = run(["-m", memory], [HELPER] + argv)
         check(r["pool_peak_bytes"] > MIB, argv, "stored nothing:", r["pool_peak_bytes"])
@@ -87,7 +88,8 @@ def the_pool_does_not_overdraw_the_budget():
 
 
 def held(kind, rounds):
-    """(the report, [MiB of the group at each word]) of a program whose memory the kernel holds and lets go; None: not here.
+    """(the report, [MiB of the group at each word]) of a program whose memory the kernel holds and releases; None:
+    this kernel cannot.
 
     The pool is memory of a file, so it is not in these sizes.
     """
@@ -120,14 +122,15 @@ def held(kind, rounds):
 
 
 def pages_move():
-    """Where they do not, a page that a pipe holds stays, as one that is pinned does (machine/linux/out.c)."""
+    """Where pages do not move, a page that a pipe holds stays, like a pinned page (machine/linux/out.c)."""
     if "move" in os.environ.get("QUIRE_WITHOUT", "").split(","):
         return False
     return "pages move:" in subprocess.run([QUIRE, "check"], capture_output=True, text=True, check=False).stdout
 
 
 def what_the_kernel_held_comes_back():
-    """Pages that left while a pipe held them are the kernel's until it lets go; those that stay are had beyond the budget so long."""
+    """Pages that left while a pipe held them are the kernel's until the pipe releases them; pages that stay are in
+    use beyond the budget for that time."""
     skipped = []
     for kind in ("pipe", "ring"):
         few, many = held(kind, 1), held(kind, 3)
@@ -146,7 +149,7 @@ def what_the_kernel_held_comes_back():
 
 
 def what_is_only_read_is_kept():
-    """A page that comes back may take its copy out of the pool with it. It leaves again, never written in between."""
+    """A page that is loaded may take its copy out of the pool. The page leaves again without having been written."""
     for options, pages in (["-m", "8M"], "4000"), (["-m", "16M", "--pool", "1M"], "6000"):
         r, out = run(options, [HELPER, "reread", pages, "3"])
         check(out == "0 wrong pages\n", options, out)
@@ -154,7 +157,7 @@ def what_is_only_read_is_kept():
 
 
 def counters():
-    """Written and never read, then read twice: no two of the counters could be exchanged."""
+    """Pages are written and never read, then read twice: all counters differ, so that exchanged counters are noticed."""
     n = 30000
     r, _ = run(["-m", "36M", "--pool", "2M"], [HELPER, "once", str(n)])
     check(n <= r["faults_zero"] <= n + 500 and n / 20 < r["faults"] < n, "first touches, several a fault:", r)

@@ -6,8 +6,8 @@ rights, full disks, damaged swap, killed programs and supervisors, terminals.
     run_bad_test.py QUIRE HELPER STATIC_HELPER|- [CASE ...]
 
 Without names, all of them, AT_ONCE at a time, each in a process of its own.
-A case that takes longer than its time limit has failed; so has one that leaves a
-process or a file behind.  What needs rights that this user lacks is skipped by name.
+A case fails if it takes longer than its time limit, or leaves a process or a file behind. Cases that need rights that
+this user lacks are skipped by name.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ if __name__ == "__main__":
 TIMEOUT = 60
 FOLDER = tempfile.mkdtemp(prefix="quire-bad-")
 QUIRE, HELPER, STATIC = (reach.reachable(FOLDER, p) if p != "-" else p for p in sys.argv[1:4])
-MARK = b"QUIRE_TEST_MARK=" + FOLDER.encode()      # in the environment of all that this test starts
+MARK = b"QUIRE_TEST_MARK=" + FOLDER.encode()      # in the environment of all processes that this test starts
 ENV = dict(os.environ, QUIRE_TEST_MARK=FOLDER)
 ROOT = os.geteuid() == 0
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -69,7 +69,7 @@ def finish(p, timeout=TIMEOUT):
         out, err = p.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         print("HANGS after %d s: %s\n%s" % (timeout, " ".join(p.args), stacks.of(marked())), flush=True)
-        tidy.end_marked(MARK)       # a program without its supervisor holds the pipes, too
+        tidy.end_marked(MARK)       # a program whose supervisor has died holds the pipes, too
         p.communicate()
         raise AssertionError("hangs: %s" % " ".join(p.args))
     return p.returncode, out.decode(errors="replace"), err.decode(errors="replace")
@@ -93,12 +93,12 @@ def refused(status, words, *args, **kw):
 
 
 def marked():
-    """Living processes of this test's runs, but for this one's own children's tools."""
+    """Living processes of this test's runs, without the tools of this process's children."""
     return tidy.processes_marked(MARK)
 
 
 def gone(pids=None, timeout=10):
-    """Waits until nothing of this test lives (or none of the given)."""
+    """Waits until no process of this test lives (or none of the given processes)."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         left = [p for p in marked() if pids is None or p in pids]
@@ -109,7 +109,7 @@ def gone(pids=None, timeout=10):
 
 
 def ready(p, word=b"ready", fd=None):
-    """Reads the program's output until it says so."""
+    """Reads the program's output up to that word."""
     fd = fd if fd is not None else p.stdout.fileno()
     got, end = b"", time.monotonic() + TIMEOUT
     while word not in got:
@@ -128,7 +128,7 @@ def state(pid):
 
 
 def within(seconds, true):
-    """Does it become true so soon?"""
+    """Does the condition become true within that time?"""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() >= end:
@@ -142,7 +142,7 @@ def until(true, what):
 
 
 def is_keeper(pid):
-    """The process that keeps a store: in a session of its own, where no terminal stops it."""
+    """The process that keeps a store has its own session, so that no terminal stops it."""
     with open("/proc/%d/comm" % pid) as f:
         return f.read() == "quire-keeper\n"
 
@@ -162,7 +162,7 @@ def tmpfs(size):
 
 
 def disk(size):
-    """A small file system on a disk of its own."""
+    """A small file system on a separate disk."""
     if not ROOT:
         raise Skip("mounting a small file system needs root")
     where, image = tempfile.mkdtemp(dir=FOLDER), tempfile.mktemp(dir=FOLDER)
@@ -244,14 +244,15 @@ def check_command():
 def report_paths():
     where = os.path.join(FOLDER, "report")
     check(quire("--memory", "64M", "--report", "json:" + where, "true")[0] == 0 and os.path.getsize(where) > 0)
-    for bad in ("/nonexistent/x", "/", ""):     # it was said when the program had ended
+    for bad in ("/nonexistent/x", "/", ""):     # the error was reported only after the program had ended
         refused(125, ["--report", bad], "--memory", "64M", "--report", "text:" + bad, "sh", "-c", "echo ran >&2")
     status, out, err = quire("--memory", "64M", "--report", "text:/dev/full", "sh", "-c", "exit 3")
     check(status == 3 and "--report" in err and err.count("\n") == 1, status, err)
 
 
 def json_endings():
-    """However it ends: one line that is JSON, with all that the text tells. Processes that were left and what was beyond were not told."""
+    """Whatever the program's end, the report is one line of JSON, with all values of the text. Processes that were
+    left and pages beyond the budget were once missing."""
     daemon = '("$0" signal > /dev/null 2>&1 & echo $!)'
     for argv, key, value in (([HELPER, "touch", "10", "1"], "exit_status", 0), (["sh", "-c", "exit 126"], "exit_status", 126),
                              (["sh", "-c", "kill -9 $$"], "signal", 9), (["sh", "-c", "kill -TERM $$"], "signal", 15),
@@ -273,7 +274,7 @@ def swap_places():
     refused(125, ["--swap", "no such directory"], "--swap", "/nonexistent/", "true")
     for nowhere in ("", ":", "--", "-m"):    # a forgotten place: the next word was the name of the file
         refused(125, ["--swap", "no place is named"], "--swap", nowhere, "true")
-    # a size without a place: the default place
+    # a size without a place means the default place
     for size in (["1G"], ["1", "G"], [":1G"], ["1 GiB"]):
         check(quire("--memory", "8M", "--swap", *size, "--report", "none", HELPER, "touch", "4000", "2") == (0, "touched 4000 pages\n", ""), size)
     check(not os.path.exists("1G"))
@@ -301,7 +302,7 @@ def swap_places():
 
 
 def options_without_a_far_place():
-    """They were ignored: a user believed that the server's certificate is checked."""
+    """These options were once ignored: a user believed that the server's certificate was checked."""
     for option in "--far-ca", "--far-psk":
         for places in ([], ["--swap", "/var/tmp"], ["--swap", "redis://127.0.0.1:1"], ["--swap", "nbd://127.0.0.1:1"]):
             refused(125, [option, "rediss://"], option, "/dev/null", *places, "true")
@@ -337,7 +338,7 @@ def swap_small_file_system():
     there = os.listdir(where)
     refused(125, ["--swap", "64 MiB", "free"], "--swap", where, "true")
     refused(125, ["--swap", "free"], "--swap", where + ":9M", "true")
-    # it was refused, as if no size had been given
+    # the place was refused, as if no size had been given
     check(quire("--memory", "8M", "--report", "none", "--swap", where + ":7M", HELPER, "touch", "2600", "2") == (0, "touched 2600 pages\n", ""))
     check(os.listdir(where) == there)
 
@@ -348,13 +349,14 @@ def swap_in_memory():
     for path in (where, where + ":16M", where + "/name:16M"):
         refused(125, ["--swap", "tmpfs", "memory", "--swap PATH"], "--swap", path, "true")
     check(os.listdir(where) == [])
-    # in the default place such a TMPDIR is passed over
+    # as the default place, such a TMPDIR is skipped
     got = run(["env", "TMPDIR=" + where, QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "touch", "4000", "2"])
     check(got == (0, "touched 4000 pages\n", ""), got)
 
 
 def disk_fills_at_start():
-    """Filled by another process between two steps of the supervisor's start: a line each time, and no program without its swap."""
+    """Another process fills the disk between two steps of the supervisor's start: one line each time, and no program
+    runs without its swap."""
     where = disk("80m")
     filler = start([sys.executable, "-c", """
 import os, sys
@@ -379,7 +381,7 @@ while True:
 
 
 def full_standard_error():
-    """Where standard error is a file on the full disk, the one line was lost: 125, and not a word."""
+    """If standard error is a file on the full disk, the line was lost: status 125 without a message."""
     with open("/dev/full", "w") as full:
         p = subprocess.Popen([QUIRE, "run", "--memory", "64", "true"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=full,
                              env=ENV, start_new_session=True)
@@ -388,7 +390,8 @@ def full_standard_error():
 
 
 def full_standard_output():
-    """What was asked for and not written is a failure: a full disk gave 0, and help 125 without a word."""
+    """Requested output that cannot be written is a failure: on a full disk the status was once 0, and that of help
+    was 125 without a message."""
     for words in (["--help"], ["--version"], ["check"], ["run", "--help"], ["run", "--policy", "help"]):
         with open("/dev/full", "w") as full:
             p = subprocess.run([QUIRE] + words, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, env=ENV, check=False)
@@ -396,7 +399,7 @@ def full_standard_output():
 
 
 def address_space():
-    """Too little of it (ulimit -v, -d): one line that names the limit, wherever in the start it is missed."""
+    """Too little memory (ulimit -v, -d): one line that names the limit, at whatever step of the start memory is short."""
     ran = 0
     for kib in list(range(20000, 700000, 40000)) + [4000000]:
         for inside in (False, True):
@@ -412,7 +415,7 @@ def address_space():
 
 
 def no_proc():
-    """The line said that Quire was not installed whole, and check that all was well."""
+    """The line once said that Quire was not installed completely, and check reported no error."""
     if not ROOT:
         raise Skip("unmounting /proc needs root")
     for command in (["run", "true"], ["check"]):
@@ -421,14 +424,15 @@ def no_proc():
 
 
 def left_over_temporary_place():
-    """TMPDIR that is a file, or nowhere, was refused as if --swap had named it."""
+    """A TMPDIR that is a file, or does not exist, was once refused as if --swap had named it."""
     for where in ("/etc/passwd", "/nonexistent", ""):
         status, out, err = run(["env", "TMPDIR=" + where, QUIRE, "run", "-m", "8M", "--report", "none", HELPER, "touch", "4000", "2"])
         check((status, out, err) == (0, "touched 4000 pages\n", ""), where, status, out, err)
 
 
 def other_root():
-    """What is executed after a chroot is hosted further where the runtime is found there; else a line says that it is not."""
+    """A program executed after a chroot is hosted if the runtime is found there; else a line says that the program is
+    not hosted."""
     if not ROOT:
         raise Skip("chroot needs root")
     root = tempfile.mkdtemp(dir=FOLDER)
@@ -458,17 +462,17 @@ def swap_full():
 
 def disk_fills_midway():
     where = disk("80m")
-    # Without a size nothing is set aside; with one it is before the program starts (store_test, swap_full).
+    # Without a size no disk space is reserved; with a size it is reserved before the program starts (store_test, swap_full).
     p = start([QUIRE, "run", "--memory", "8M", "--swap", where, HELPER, "fill"])
     until(lambda: os.statvfs(where).f_blocks - os.statvfs(where).f_bfree > 1024 or p.poll() is not None, "the swap file grows")
-    with open(os.path.join(where, "other"), "wb", buffering=0) as f:  # what is left in a buffer would fail at the end
+    with open(os.path.join(where, "other"), "wb", buffering=0) as f:  # bytes left in a buffer would fail at the end
         try:
             while True:
                 f.write(b"x" * 65536)
         except OSError:
             pass
     status, out, err = finish(p)
-    # Memory that was promised cannot be kept: the access that finds so gets SIGBUS, or all fits by luck. Never a wrong byte.
+    # A promise of memory cannot be kept: the access concerned gets SIGBUS, or all memory happens to fit. No byte is ever wrong.
     check(status in (0, -signal.SIGBUS), status, out, err)
     check("wrong pages" not in out or "\n0 wrong pages" in out, out)
     if status != 0:
@@ -476,7 +480,7 @@ def disk_fills_midway():
 
 
 def damaged_swap():
-    """What comes back from the file is not what was written: SIGBUS, not a wrong byte."""
+    """The file returns other bytes than were written: the result is SIGBUS, not a wrong byte."""
     where = tempfile.mkdtemp(dir=FOLDER)
     p = start([QUIRE, "run", "--memory", "8M", "--pool", "1M", "--swap", where, HELPER, "loop", "3500"])
     ready(p)
@@ -522,18 +526,18 @@ def programs():
         f.write("echo no first line\n")
     refused(126, ["#!"], plain)
     refused(126, [FOLDER, "directory"], FOLDER)
-    if ROOT:    # for root no folder is closed
+    if ROOT:    # root can enter every folder
         closed = os.path.join(FOLDER, "closed")
         os.mkdir(closed, 0o700)
         os.chmod(FOLDER, 0o755)
         status, _, err = run(NOBODY + [QUIRE, "run", os.path.join(closed, "true")])
         check(status == 126 and "cannot be reached" in err and err.count("\n") == 1, status, err)
-    status, _, err = run(["sh", "-c", 'ulimit -n 3; exec "$0" run "$1"', QUIRE, HELPER])    # it was to be made executable
+    status, _, err = run(["sh", "-c", 'ulimit -n 3; exec "$0" run "$1"', QUIRE, HELPER])    # the user was told to make the file executable
     check(status == 126 and "open files" in err and err.count("\n") == 1, status, err)
     with open(plain, "wb") as f:
         f.write(b"\x7fELF" + bytes(10))
     refused(126, ["ELF"], plain)
-    # what only the kernel finds out: a loader that is not there, as for a shell; a program that is being written
+    # errors that only the kernel finds: a missing loader, as for a shell; a program that is being written
     with open(HELPER, "rb") as f:
         image = f.read()
     with open(plain, "wb") as f:
@@ -546,7 +550,7 @@ def programs():
 
 
 def program_sees_the_machine():
-    """What a program that sizes itself is told is what it is told natively: the manual says so, and which flags to give."""
+    """A program that sizes itself gets the same values as natively: the manual says so, and names the flags to give."""
     argv = ["sh", "-c", "getconf _PHYS_PAGES; grep MemTotal /proc/meminfo; cat /proc/self/cgroup; ulimit -a"]
     check(quire("--memory", "64M", "--report", "none", *argv) == run(argv), run(argv))
 
@@ -586,7 +590,8 @@ def no_permission():
 
 
 def device_permission():
-    """An ordinary user who may open /dev/userfaultfd: a node of the same device laid over it in a mount space of our own."""
+    """An ordinary user with access to /dev/userfaultfd: a node of the same device is mounted over it in a separate
+    mount namespace."""
     if not ROOT:
         raise Skip("making a device node needs root")
     if not os.path.exists("/dev/userfaultfd"):
@@ -621,7 +626,7 @@ def exit_status():
 
 
 def file_size_limit_inside():
-    """ulimit -f in the program was a limit of the swap file, too: pages were lost (SIGBUS), or SIGXFSZ came to whoever stored one."""
+    """ulimit -f in the program once limited the swap file, too: pages were lost (SIGBUS), or a storing thread got SIGXFSZ."""
     for limit in ("0", "100", "20000"):
         status, out, err = quire("--memory", "8M", "--pool", "1M", "--swap", "/var/tmp:40M", "sh", "-c", 'ulimit -f %s; exec "$0" fill | cat' % limit,
                                  HELPER)
@@ -633,7 +638,7 @@ def file_size_limit_inside():
 
 
 def file_size_limit_moves():
-    """Lowered by a thread of the program in the middle of a write: that was an error of the swap file, or SIGXFSZ to the program."""
+    """A thread of the program lowers the limit during a write: the swap file once failed, or the program got SIGXFSZ."""
     program = """
 import os, resource, threading
 ended, unlimited = [], resource.RLIM_INFINITY
@@ -660,7 +665,7 @@ print(bad)
 
 
 def no_number_for_a_child():
-    """The hard limit is used up, so a forked child has no descriptor to serve its memory by: it ended by SIGABRT."""
+    """The hard limit is used up, so a forked child has no descriptor for serving its memory: the child once ended by SIGABRT."""
     program = """
 import os, resource
 memory = [bytearray(os.urandom(4096) * 256) for _ in range(16)]
@@ -678,7 +683,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def no_process_vm_readv():
-    """Forbidden by some sandboxes. Pages that a child shares were then read through a file, whose number was one of the program's."""
+    """Some sandboxes forbid the call. Pages shared with a child were then read through a file, whose descriptor was
+    one of the program's numbers."""
     program = """
 import ctypes, mmap, os, threading
 libc = ctypes.CDLL(None)
@@ -731,7 +737,7 @@ def killed_program():
 
 
 def empty_environment():
-    """execve() was not found among the system-call sites: who began another program with an empty environment had it run without limits."""
+    """execve() was once not found among the system-call sites: a program started with an empty environment ran without limits."""
     for how in ('env -i "$0" touch 4000 3', "exec env -i sh -c 'exec \"$0\" touch 4000 3' \"$0\""):
         where = os.path.join(FOLDER, "report")
         status, out, err = quire("--memory", "8M", "--report", "json:" + where, "sh", "-c", how, HELPER)
@@ -741,7 +747,7 @@ def empty_environment():
 
 
 def large_environment():
-    """Ten thousand variables, put together again on the stack of whoever executes: posix_spawn's is small."""
+    """Ten thousand variables are assembled on the stack of the calling thread: posix_spawn's stack is small."""
     env = {"VARIABLE_%d" % i: str(i) for i in range(10000)}
     script = "import os, sys; pid = os.posix_spawn(sys.argv[1], ['env'], os.environ); sys.exit(os.waitpid(pid, 0)[1])"
     p = subprocess.run([QUIRE, "run", "--memory", "64M", "--report", "none", sys.executable, "-c", script, shutil.which("env")],
@@ -752,7 +758,7 @@ def large_environment():
 
 
 def killed_before_joining():
-    """The supervisor is killed while the loader of its program is at work: the program ran on without a limit."""
+    """The supervisor is killed while the loader of its program runs: the program once continued without a limit."""
     pipe = os.path.join(FOLDER, "pipe")
     os.mkfifo(pipe)
 
@@ -778,7 +784,8 @@ def killed_before_joining():
 
 
 def killed_while_starting():
-    """A service thread that heard of the end, or of a request for memory, just after it had begun took it for its own, and nobody served faults."""
+    """A service thread that received the end, or a request for memory, just after its start once took it for its own
+    end, and faults were no longer served."""
     for i in range(80):
         p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "signal"])
         end = time.monotonic() + i * 0.0001
@@ -790,7 +797,8 @@ def killed_while_starting():
 
 
 def left_over_variable():
-    """The environment of a family that is no more, kept by somebody: not a reason to refuse anything. If it is our own, it is."""
+    """A process keeps the environment of a family that no longer exists: no reason to refuse a call. If the family is
+    its own, it is refused."""
     env = "LD_PRELOAD=%s/libquire-run.so QUIRE_FAMILY=" % os.path.dirname(QUIRE)
     touch = ' exec "$0" touch 10 1'
     token = "0123456789abcdef" * 2
@@ -817,7 +825,7 @@ def killed_supervisor():
 
 
 def network_space():
-    """A program in another network name space did not find the family's socket, and ran without a limit."""
+    """A program in another network namespace once did not find the family's socket, and ran without a limit."""
     if run(["unshare", "-n", "true"])[0] != 0:
         raise Skip("no network name space of our own")
     where = os.path.join(FOLDER, "report")
@@ -833,7 +841,8 @@ def network_space():
 
 
 def killed_over_a_space_of_numbers():
-    """The first process of a space of process numbers is not killed from within: it went on without a limit, its service thread spinning."""
+    """The first process of a PID namespace is not killed by signals from within: it once continued without a limit,
+    its service thread spinning."""
     if run(["unshare", "-p", "-f", "true"])[0] != 0:
         raise Skip("no space of process numbers of our own")
     for argv in ([HELPER, "loop", "2500"], [HELPER, "signal"]):
@@ -845,7 +854,8 @@ def killed_over_a_space_of_numbers():
 
 
 def stopped_supervisor():
-    """Nobody packs, then: the program packs its pages itself and goes on. (Stopped with the store's lock in hand, it has all wait.)"""
+    """Without a packer, the program packs its pages itself and continues. (A packer stopped while it holds the
+    store's lock makes all processes wait.)"""
     def ticks(pid):
         with open("/proc/%d/stat" % pid) as f:
             return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
@@ -870,7 +880,7 @@ def stopped_supervisor():
 
 
 def few_descriptors():
-    """The supervisor was out of descriptors, and span while the program waited to be let in."""
+    """The supervisor once ran out of descriptors, and spun while the program waited for its answer."""
     for n in range(4, 10):
         status, out, err = run(["sh", "-c", 'ulimit -n %d; exec "$0" run --report none sh -c "echo hi"' % n, QUIRE])
         check((status, out) in ((125, ""), (0, "hi\n")) and (status == 0) == (err == ""), n, status, out, err)
@@ -880,7 +890,8 @@ def few_descriptors():
 
 
 def fewer_descriptors_than_stores():
-    """poll() refuses more entries than files may be open, also those without a file: the supervisor polled in vain for ever."""
+    """poll() refuses more entries than the limit of open files, even entries without a file: the supervisor once
+    polled in vain forever."""
     for n in (16, 20, 64, 128):
         status, out, err = run(["sh", "-c", 'ulimit -n %d; exec "$0" run -m 8M --report none "$1" touch 4000 2' % n, QUIRE, HELPER])
         check((status, out) in ((125, ""), (0, "touched 4000 pages\n")) and (status == 0) == (err == ""), n, status, out, err)
@@ -888,7 +899,7 @@ def fewer_descriptors_than_stores():
 
 
 def few_processes():
-    """Where no thread can be made: a want of tables was named, or the child ended by a panic."""
+    """If no thread can be made, the line once named a lack of tables, or the child ended by a panic."""
     pids, touched = "/sys/fs/cgroup/pids/quire-test-%d" % os.getpid(), "touched 2500 pages\n"
     try:
         os.mkdir(pids)
@@ -912,7 +923,7 @@ def few_processes():
 
 
 def full_family():
-    """Where there is no room for one more it could not be executed, as the room of who executes it was given back too late."""
+    """A program could once not be executed in a full family, as the room of the executing process was given back too late."""
     script = ("i=0; while [ $i -lt 505 ]; do sleep 1000 & i=$((i+1)); done; i=0; "
               "while [ $i -lt 100 ]; do (exec true) || echo no; i=$((i+1)); done; kill $(jobs -p); wait; echo done")
     status, out, err = quire("--memory", "64M", "--report", "none", "bash", "-c", script)
@@ -920,7 +931,7 @@ def full_family():
 
 
 def killed_test():
-    """A run of this test that is killed leaves no mounts, folders or processes."""
+    """A killed run of this test leaves no mounts, folders or processes."""
     if "QUIRE_KILLED" in os.environ:
         if ROOT:
             tmpfs("1m")
@@ -983,7 +994,7 @@ def job_control():
         write("fg; echo status=$?\n")
         until(lambda: all(state(p) != "T" for p in quires), "both go on")
         write("\x03")
-        ready(None, b"$ ", fd)      # the shell gives up the rest of the line, as for any program
+        ready(None, b"$ ", fd)      # the shell drops the rest of the line, as for any program
         write("echo now=$?\n")
         ready(None, b"now=130", fd)
         write("%s run --memory 8M --report none %s signal; echo status=$?\n" % (QUIRE, HELPER))
@@ -1001,7 +1012,7 @@ def job_control():
 
 
 def daemons():
-    """The program ends, a child of it works on: so does its limit, and nothing is left when that child ends."""
+    """The program ends and its child continues: the limit stays in force, and no process is left when the child ends."""
     for number in range(10):
         one_daemon(os.path.join(FOLDER, "daemon-out%d" % number))
 
@@ -1015,7 +1026,7 @@ def one_daemon(where):
 
 
 def rest_of(pid, fd):
-    """(status, all that comes to its terminal from now on)"""
+    """(status, all output to its terminal from now on)"""
     out, end = b"", time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         try:
@@ -1030,7 +1041,7 @@ def rest_of(pid, fd):
 
 
 def on_terminal(columns, *argv):
-    """(status, all that came to a terminal so wide)"""
+    """(status, all output to a terminal of that width)"""
     pid, fd = pty.fork()
     if pid == 0:
         os.environ.update(ENV)
@@ -1042,7 +1053,7 @@ def on_terminal(columns, *argv):
 
 
 def live_narrow():
-    """A line longer than the terminal is wide went on in the next one, and each refresh left a line behind."""
+    """A line longer than the terminal's width once continued in the next line, and each refresh left a line behind."""
     for columns, shown in ((20, rb"quire: [0-9.]+ MiB of"), (40, rb"quire: [0-9.]+ MiB of 8 MiB( \| [0-9]+ faults/s)?"),
                            (60, rb"quire: [0-9.]+ MiB of 8 MiB \| [0-9]+ faults/s"), (200, rb"quire: .* \| swapped [0-9.]+ [KMG]?i?B")):
         status, out = on_terminal(columns, "--memory", "8M", "--live", "--report", "none", "sh", "-c", '"$0" touch 8000 10 > /dev/null', HELPER)
@@ -1053,7 +1064,7 @@ def live_narrow():
 
 
 def live_line():
-    """A terminal gets it, refreshed in place and wiped; a pipe gets nothing."""
+    """A terminal gets the live line, refreshed in place and erased at the end; a pipe gets none."""
     pid, fd = pty.fork()
     if pid == 0:
         os.environ.update(ENV)
@@ -1075,12 +1086,12 @@ CASES = [sizes, check_command, report_paths, json_endings, swap_places, options_
          stopped_supervisor, few_descriptors, fewer_descriptors_than_stores, few_processes, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
-AT_ONCE = 3     # most of the time they wait
-SLOW = [daemons, live_narrow, no_process_vm_readv, file_size_limit_inside, json_endings]      # first, so that none is the last
+AT_ONCE = 3     # the cases wait most of the time
+SLOW = [daemons, live_narrow, no_process_vm_readv, file_size_limit_inside, json_endings]      # long cases start first, so that none of them ends last
 
 
 def all_cases():
-    """Each as if it had been named, and what they print one after another."""
+    """Runs each case as if it had been named, and prints their outputs one after another."""
     left, at_work, counts = SLOW + [c for c in CASES if c not in SLOW], [], [0, 0]
     while left or at_work:
         while left and len(at_work) < AT_ONCE:

@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""`quire run` and libquire with the rights that a container's default profile leaves.
+"""`quire run` and libquire with the rights of a container's default profile.
 
     run_container_test.py QUIRE HELPER SANDBOX LIBTEST
 
 SANDBOX (sandbox.c) takes Docker's default capabilities and denies userfaultfd, io_uring, process_madvise and pidfd_getfd,
-once with EPERM and once with ENOSYS. The same programs print the same natively and in each of them. Where podman and
-runc are installed the recipe of `man quire` runs in a container of theirs.
+once with EPERM and once with ENOSYS. The same programs print the same natively and in each sandbox. If podman and
+runc are installed, the recipe of `man quire` runs in their container.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ QUIRE, HELPER, SANDBOX, LIBTEST = (os.path.abspath(p) for p in sys.argv[1:5])
 FOLDER = tempfile.mkdtemp(prefix="quire-container-")
 CGROUP = "/" + os.path.basename(FOLDER)
 LOCKS = "/dev/shm/libpod_lock"
-OTHERS = os.path.exists(LOCKS)      # it serves others' containers, too
+OTHERS = os.path.exists(LOCKS)      # the program also serves containers of other users
 MODES = ("none", "eperm", "enosys")
 IO_URING = ["-425", "-426", "-427"]
 OBJECTS = """
@@ -61,7 +61,7 @@ def report():
 
 
 def programs():
-    """Equal output, and paged: natively, with the capabilities alone, and with each filter."""
+    """The output is equal, and pages are swapped: natively, with the capabilities alone, and with each filter."""
     wanted = [run(argv) for argv in PROGRAMS]
     for mode in MODES:
         for argv, want in zip(PROGRAMS, wanted):
@@ -92,7 +92,7 @@ def says():
 
 
 def cost():
-    """What the calls are worth, where everything goes through the swap file. Printed, not asserted."""
+    """The benefit of the calls if all pages go through the swap file. Printed, not asserted."""
     for what, calls in (("io_uring", IO_URING), ("process_madvise", ["-440"])):
         took = {True: [], False: []}
         for _ in range(3):
@@ -107,7 +107,7 @@ def cost():
 
 
 def keeper_ends_without_close_range():
-    """The keeper had the other end of its own life line where close_range is forbidden: it outlived a supervisor that was killed."""
+    """If close_range is forbidden, the keeper once held the other end of its own life line, and outlived a killed supervisor."""
     def keepers():
         listed = run(["ps", "-eo", "pid,comm"])[1].splitlines()
         return {int(line.split()[0]) for line in listed if line.split()[1] == "quire-keeper"}
@@ -124,7 +124,7 @@ def keeper_ends_without_close_range():
         check(select.select([end], [], [], 60)[0], "the keeper goes on")
     finally:
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(end, signal.SIGKILL)       # and the program with it
+            signal.pidfd_send_signal(end, signal.SIGKILL)       # and the program ends with it
         os.close(end)
     p.communicate()
 
@@ -135,7 +135,7 @@ def parent(pid):
 
 
 def podman():
-    """The recipe, in a container with the profile that Podman ships. Returns why it was skipped."""
+    """The recipe, in a container with the profile that Podman ships. Returns the reason for a skip."""
     if not shutil.which("podman") or not shutil.which("runc"):
         return "no podman and runc here"
     root, quire = os.path.join(FOLDER, "root"), "/quire/" + os.path.basename(QUIRE)
@@ -146,8 +146,8 @@ def podman():
             [(QUIRE, quire), (runtime, "/quire/libquire-run.so"), (HELPER, "/helper")]:
         os.makedirs(root + os.path.dirname(where), exist_ok=True)
         shutil.copy(path, root + where)
-    limit = ["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096"]     # podman asks for more than there may be
-    # All of a container, and what watches over it, ends with podman: both are in a PID name space of its own.
+    limit = ["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096"]     # podman needs a higher limit than is permitted
+    # All processes of a container and its monitor end with podman: they are in a separate PID namespace.
     argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] + \
         ["podman", "--root", FOLDER + "/pod", "--runroot", FOLDER + "/podrun", "--tmpdir", FOLDER + "/podtmp", "--cgroup-manager", "cgroupfs",
          "run", "--rm", "--cgroup-parent", CGROUP, "--network", "none", "--runtime", "runc"] + limit
@@ -165,7 +165,7 @@ def podman():
 
 
 def clean():
-    """What podman leaves behind, and the folder."""
+    """Removes podman's leftovers and the folder."""
     for path in glob.glob("/sys/fs/cgroup" + CGROUP) + glob.glob("/sys/fs/cgroup/*" + CGROUP):      # version 2, version 1
         tidy.remove_cgroup(path)
     if not OTHERS and os.path.exists(LOCKS):

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Programs that fit under `quire run`: what starting them takes, and budgets from small to all there is.
+"""Programs that fit under `quire run`: the cost of starting them, and budgets from small to all memory.
 
     run_fit_test.py QUIRE HELPER [CASE ...]
 
-Counts what a busy machine does not change: page faults, not seconds.
+Counts page faults, which a busy machine does not change, and not seconds.
 """
 
 import json
@@ -48,7 +48,7 @@ def until(true):
 
 
 def children(pid):
-    """Of a process: those that execute a program by now."""
+    """Page faults of a process that has executed its program by now."""
     with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
         return [c for c in map(int, f.read().split()) if os.readlink("/proc/%d/exe" % c) == HELPER]
 
@@ -60,7 +60,7 @@ def first_touches(memory):
 
 
 def start_does_not_grow_with_the_budget():
-    """Every frame there could ever be had its structure written at the start: 12 GiB took 130 ms."""
+    """The structure of every possible frame was once written at the start: 12 GiB took 130 ms."""
     small, large = first_touches("16M"), first_touches("100%")
     check(large < small + 100, "first touches of pages at the start:", small, "with 16M,", large, "with everything")
 
@@ -93,7 +93,7 @@ def limits_of_the_shell():
 
 
 def not_forked_was_not_hosted():
-    """node had all the memory it wanted: V8 asks that its own not be copied to children, and what was so asked for was left to the kernel."""
+    """node once had no limit: V8 asks that its memory not be copied to children, and such memory was left to the kernel."""
     program = ("import mmap\nm = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\nm.madvise(mmap.MADV_DONTFORK)\n"
                "for i in range(0, len(m), 4096): m[i:i + 4] = i.to_bytes(4, 'little')\n"
                "print(all(m[i:i + 4] == i.to_bytes(4, 'little') for i in range(0, len(m), 4096)))")
@@ -108,7 +108,7 @@ def resident(pid):
 
 
 def read_only_was_not_hosted():
-    """A collector makes all it has read-only: that was left to the kernel for good, 96 MiB of it in 24."""
+    """A collector makes all its memory read-only, which was once left to the kernel for good: 96 MiB in a budget of 24."""
     program = ("import ctypes, mmap, sys\nn = 48 << 20\nm = mmap.mmap(-1, n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
                "at = ctypes.addressof(ctypes.c_char.from_buffer(m))\nlibc = ctypes.CDLL(None)\n"
                "protect = lambda prot: libc.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(n), prot)\n"
@@ -141,14 +141,15 @@ def faults(memory, *argv):
 
 
 def what_comes_and_goes_fits():
-    """The helper has 32 MiB of static data. What was unmapped is room for what comes then."""
+    """The helper has 32 MiB of static data. Unmapped memory makes room for later memory."""
     for kind in ("munmap", "fixed", "mremap", "part", "brk"):
         served = faults("64M", HELPER, "churn", kind, "20")
         check(served == 0, kind, "of 4 MiB, 20 times in 64 MiB:", served, "faults")
 
 
 def who_follows_a_process_that_ended_has_its_room():
-    """Of each two the second is in a PID namespace of its own where there can be one: the numbers of the others mean nothing there."""
+    """The second of each two programs is in a separate PID namespace if possible: process numbers of the others have
+    no meaning there."""
     apart = "unshare -p -f" if run(["unshare", "-p", "-f", "true"])[0] == 0 else ""
     script = 'i=0; while [ $i -lt 4 ]; do "$0" touch 5000 1 >/dev/null && %s "$0" touch 5000 1 >/dev/null || exit 9; i=$((i+1)); done' % apart
     served = faults("80M", "sh", "-c", script, HELPER)
@@ -156,7 +157,7 @@ def who_follows_a_process_that_ended_has_its_room():
 
 
 def many_in_little():
-    """Twelve programs that stay, in a budget for eight: each gets the least there is; the last ones were once sent away."""
+    """Twelve programs stay in a budget for eight: each gets the minimum; the last programs were once refused."""
     script = 'i=0; while [ $i -lt 12 ]; do "$0" loop 700 & i=$((i+1)); done; wait'
     p = subprocess.Popen([QUIRE, "run", "--memory", "8M", "--report", "none", "--", "sh", "-c", script, HELPER], start_new_session=True,
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -172,9 +173,9 @@ def many_in_little():
 
 
 def closed_standard_error():
-    """The supervisor's own file had the number 2 then, and what it had to say was written into the swap file.
+    """The supervisor's own file once got descriptor 2, and its messages were written into the swap file.
 
-    Whoever kills the supervisor ends its program, also while that is still starting."""
+    Killing the supervisor ends its program, also while the program is still starting."""
     for closed in ("2>&-", "<&- 2>&-", "<&- >&- 2>&-"):
         p = subprocess.Popen(["sh", "-c", 'exec "$0" run --memory 8M --report none -- "$1" signal ' + closed, QUIRE, HELPER],
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -183,7 +184,7 @@ def closed_standard_error():
             for fd in (0, 1, 2):
                 where = os.readlink("/proc/%d/fd/%d" % (p.pid, fd))
                 check("deleted" not in where and "socket" not in where, closed, fd, where)
-            # While it starts, the loader has files open, under the first number that is free.
+            # While a program starts, the loader has files open, with the first free number.
             until(lambda: not os.path.exists("/proc/%d/fd/2" % children(p.pid)[0]))
         finally:
             left = children(p.pid)

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Full means refused, not killed: programs that ask for all that `--memory` and `--swap` have room for.
+"""Full means refused, not killed: programs that allocate all that `--memory` and `--swap` have room for.
 
     run_full_test.py QUIRE FULL [CASE ...]
 
-What they write does not compress (full.c).
+The programs write incompressible bytes (full.c).
 """
 
 import json
@@ -42,14 +42,15 @@ def run(memory, swap, *args, report=True):
 
 
 def refused(got):
-    """It ended as it would, heard of it, and so did whoever runs it."""
+    """The program ended normally and got the error; its user got a line."""
     status, _, err, report = got
     check(status == 0 and err == REFUSED, got)
     check(report["refused"] >= 1 and report["full"] == 0 and report["lost_pages"] == 0, report)
 
 
 def everything_is_written_and_read():
-    """malloc answers NULL, and all that it gave is kept: once SIGBUS, as twice the pool was promised besides the file."""
+    """malloc returns NULL, and all memory that it returned keeps its contents: once the result was SIGBUS, as twice
+    the pool was promised in addition to the file."""
     for memory, swap, rounds in (("8M", ":32M", "2"), ("16M", ":16M", "2"), ("64M", ":1M", "1")):
         refused(run(memory, swap, "fill", rounds))
 
@@ -60,7 +61,8 @@ def said_without_a_report():
 
 
 def closed_memory_is_refused_when_it_is_opened():
-    """Memory mapped without access, and not reserved, as arenas of threads are, became writable, and SIGBUS came at the touch."""
+    """Memory mapped without access and not reserved, as arenas of threads are, once became writable without a
+    promise, and a touch raised SIGBUS."""
     refused(run("16M", ":32M", "arena"))
 
 
@@ -69,14 +71,14 @@ def unreserved_memory_is_refused_when_it_is_mapped():
 
 
 def stacks_do_not_count():
-    """Each of 8 MiB was reserved in full: the 2,101st thread was refused, and the report said nothing."""
+    """Each stack of 8 MiB was once reserved in full: the 2,101st thread was refused, and the report did not mention it."""
     status, out, err, report = run("256M", "", "stacks", "3000")
     check((status, out, err) == (0, "3000 threads\n", ""), status, out, err)
     check(report["refused"] == 0, report)
 
 
 def a_refused_stack_is_said():
-    """8M have no tables for so many stacks: the call that opens the memory of one failed, and nobody heard why."""
+    """8M have no tables for so many stacks: the call that makes a stack writable failed, and no line gave the reason."""
     status, out, err, report = run("8M", "", "stacks", "3000")
     check(status == 5 and out.endswith("is refused\n") and err == TABLES, status, out, err)
     check(report["refused_tables"] >= 1, report)
@@ -87,7 +89,8 @@ def stacks_are_there_when_all_is_reserved():
 
 
 def touches_end_where_the_promises_begin():
-    """Memory larger than there is, not reserved: served as long as there is room, then SIGBUS, and one line says why."""
+    """An unreserved mapping larger than all memory is served while there is room; then a touch raises SIGBUS, and one
+    line gives the reason."""
     status, _, err, report = run("16M", ":16M", "sparse")
     check(status == -signal.SIGBUS and err.startswith(SIGBUS) and err.count("\n") == 1, status, err)
     check(report["full"] >= 1 and report["signal"] == signal.SIGBUS and report["refused"] == 0, report)
@@ -102,7 +105,7 @@ def forked_children_are_promised_the_same():
 
 
 def ended_processes_give_back():
-    """What a process was promised is free when it has ended."""
+    """The promises to a process are free after its end."""
     for how, n, out in (("children", "12", "children: 12\n"), ("again", "12", "again\n")):
         got = run("32M", ":32M", how, n)
         check(got[:3] == (0, out, ""), got)

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Nobody but the processes of a family gets at what the family shares (docs/security.md).
+"""Only processes of a family can access the memory that the family shares (docs/security.md).
 
     run_guard_test.py QUIRE HELPER STATIC_HELPER|- [CASE ...]
 
-Intruders of another and of the same user, greetings that are none, and the programs that must stay in whatever they change
-of themselves. What needs rights that this user lacks is skipped by name.
+Intruders of another user and of the same user, invalid greetings, and programs that must stay in the family whatever
+they change. Cases that need rights that this user lacks are skipped by name.
 """
 
 import ctypes
@@ -97,7 +97,7 @@ def child_of(pid):
 
 
 def as_user(uid):
-    """For preexec_fn: without any right."""
+    """For preexec_fn: drops all rights."""
     def change():
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -106,7 +106,7 @@ def as_user(uid):
 
 
 def device_for_all():
-    """argv that runs a command where every user may open the device."""
+    """argv of a command in a namespace where every user may open the device."""
     node = os.path.join(FOLDER, "device")
     if not os.path.exists("/dev/userfaultfd"):
         raise Skip("no /dev/userfaultfd")
@@ -130,7 +130,7 @@ def sockets_of(pid):
 
 
 def no_name():
-    """User nobody found the family's socket in /proc/net/unix, connected, and was given its memory."""
+    """User nobody once found the family's socket in /proc/net/unix, connected, and received the family's memory."""
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
     try:
         ready(p)
@@ -180,7 +180,7 @@ print(got)
 
 
 def another_user():
-    """Neither from the supervisor nor from the program does another user get anything."""
+    """Another user gets no object from the supervisor or the program."""
     if not ROOT:
         raise Skip("becoming another user needs root")
     for prefix, kw in (([], {}), (device_for_all(), None)):
@@ -196,7 +196,8 @@ def another_user():
 
 
 def same_user():
-    """An intruder of the same user, no descendant: the supervisor, which holds what all processes of the family share, is closed to it."""
+    """An intruder of the same user that is no descendant cannot access the supervisor, which holds the memory shared
+    by all processes of the family."""
     if not ROOT:
         raise Skip("becoming another user needs root")
     p = start(device_for_all() + ["setpriv", "--reuid=%d" % USER, "--regid=%d" % USER, "--clear-groups",
@@ -245,12 +246,12 @@ def inside(script):
 
 
 def greetings():
-    """Greetings that are none cost nothing and are counted; a right one is answered, whatever came before it."""
+    """Invalid greetings have no effect and are counted; a valid greeting is answered, whatever came before it."""
     status, out, err, report = inside(r"""
 wrong = [hello(magic=MAGIC + 1), hello(token=[words[0], words[1] ^ 1]), hello(token=[words[0] ^ 1, words[1]]),
          hello(token=[0, 0]), hello(flags=8), hello(flags=3, slot=7), hello(flags=4, slot=7), hello(flags=1, slot=-1),
-         hello(flags=1, slot=512), hello(flags=1, slot=1 << 30), hello(flags=1, slot=0), hello()[:-1], hello() + b"x", b"x", hello() * 100]
-for message in wrong:
+    hello(flags=1, slot=512), hello(flags=1, slot=1 << 30), hello(flags=1, slot=0), hello()[:-1], hello() + b"x",
+    b"x", hello() * 100] for message in wrong:
     a, b = pair()
     print(answer(message, a, b))
     a.close()
@@ -273,7 +274,7 @@ print(struct.unpack("Qii", data)[0] == MAGIC, n)
 
 
 def flood():
-    """Of ten thousand greetings without the token none gets a slot, and the family works on meanwhile."""
+    """None of ten thousand greetings without the token gets a slot, and the family keeps working."""
     status, out, err, report = inside(r"""
 if os.fork() == 0:
     a, b = pair()
@@ -318,9 +319,10 @@ def cookie_of(held):
 
 def late_wake_up():
     """
-    The kernel wakes the receiver of a message, by a signal, too, after the message can be received. Where the connection whose
-    signal ends the process had brought the welcome, the signal of the welcome ended processes that were quick. Here this test
-    stands between, and something happens on the welcome's socket when the process has long gone on.
+    The kernel wakes the receiver of a message, by a signal, too, after the message can be received. When the welcome
+    came through the connection whose signal ends the process, the signal of the welcome ended processes that were
+    fast. Here this test is in between, and causes an event on the welcome's socket long after the process has
+    continued.
     """
     if not ROOT:
         raise Skip("taking another process's gate needs root")
@@ -345,7 +347,7 @@ def late_wake_up():
         try:
             answered.send(b"x")
         except (BrokenPipeError, ConnectionResetError):
-            pass  # nothing can happen on a socket that is closed
+            pass  # a closed socket has no events
         q.communicate(timeout=TIMEOUT)
         check(q.returncode == 7, q.returncode)
     finally:
@@ -355,7 +357,7 @@ def late_wake_up():
 
 
 def silent():
-    """Connections that are made and say nothing do not hold up anybody; each is one process's, and ends with it."""
+    """Silent connections do not delay other processes; each connection belongs to one process and ends with it."""
     status, out, err, _ = inside(r"""
 held = []
 for i in range(100):
@@ -371,7 +373,7 @@ print(os.waitpid(pid, 0)[1])
     check((status, out, err) == (0, "works\n0\n", ""), status, out, err)
 
 
-# ---- who must stay in ----
+# ---- programs that must stay in the family ----
 def stays(argv, what=("touch", "6000", "2"), times=1, **kw):
     status, out, err, report = report_of(*argv, HELPER, *what, **kw)
     check(status == 0 and err == "" and out.count("touched") == times, argv, status, out, err)
@@ -379,7 +381,7 @@ def stays(argv, what=("touch", "6000", "2"), times=1, **kw):
 
 
 def stay_in():
-    """Programs that change what a process can change of itself are hosted on."""
+    """Programs that change any attribute that a process can change of itself stay hosted."""
     ways = [["env", "-i"], ["setsid", "-w"], ["sh", "-c", 'exec "$@" 3>&- 4>&-', "sh"], ["nice"], ["bash", "-c", '(exec -c "$@")', "bash"]]
     spaces = [["unshare", "-n"], ["unshare", "-p", "-f"], ["unshare", "-m"], ["unshare", "-i", "-u"], ["unshare", "-U"], ["unshare", "-r", "-n"],
               ["unshare", "-n", "-p", "-f", "env", "-i"], ["unshare", "-p", "-f", "--mount-proc"]]
@@ -393,7 +395,7 @@ def stay_in():
 
 
 def stay_in_through_unhosted():
-    """A program that is not hosted stands between, as it is statically linked."""
+    """A program that is not hosted, as it is statically linked, is in between."""
     if STATIC == "-":
         raise Skip("no static programs")
     stays(["env", STATIC, "execute"])
@@ -403,8 +405,8 @@ def stay_in_through_unhosted():
 
 def static_program_closes_all():
     """
-    It closes the gate, too: what it becomes is ended. What it starts is not hosted, and counted as that (run_unhosted). A hosted
-    program cannot close the gate.
+    The program also closes the gate: the program that it executes is ended. A program that it starts is not hosted,
+    and counts as unhosted (run_unhosted). A hosted program cannot close the gate.
     """
     if STATIC == "-":
         raise Skip("no static programs")
@@ -443,7 +445,8 @@ os.read(r, 1)
 
 
 def stay_in_as_daemon():
-    """A process whose parent has ended is still of the family; so is what it executes when the program has ended, too."""
+    """A process whose parent has ended still belongs to the family; so does a program that it executes after the
+    family's program has ended."""
     stays([sys.executable, "-c", DAEMON])
     where = os.path.join(FOLDER, "late")
     script = ('(while kill -0 $1; do sleep 0.05; done; (setsid "$2" touch 6000 2 & wait) > "$0.out" 2> "$0.err"; cat /proc/$$/status > /dev/null; '
@@ -534,10 +537,11 @@ def rights(script, memory, pages):
 
 
 def gives_up_rights():
-    """A child that gave up root could go on reading all that root's processes stored; its service thread was root still."""
+    """A child that gave up root could once go on reading all pages that root's processes stored; its service thread
+    was still root."""
     if not ROOT:
         raise Skip("giving up root needs it")
-    for memory, pages in (("64M", 100), ("12M", 1500)):    # the pages twice, and the interpreter: more than there is
+    for memory, pages in (("64M", 100), ("12M", 1500)):    # the pages twice, and the interpreter: more than the memory
         status, out, err, report = rights(r"""
 def stop():
     wait.set()
@@ -584,7 +588,8 @@ print(filled() == memory, store() == mine)
 
 
 def executed_as_another():
-    """The store of a program is that of its credentials, not that of whoever executed it; equal ones share."""
+    """The store of a program depends on its credentials, not on the process that executed it; programs with equal
+    credentials share a store."""
     if not ROOT:
         raise Skip("becoming another user needs root")
     script = r"""
@@ -600,15 +605,15 @@ for argv in (other, ["setpriv", "--reuid=65533"], ["unshare", "-U"], ["setpriv",
     if subprocess.run(argv + ["true"], stderr=subprocess.DEVNULL).returncode == 0:
         got = of(*argv)
         print(got != own, len(got) > 4)
-two = subprocess.run(other + ["sh", "-c", '"$0" -c "$1"; "$0" -c "$1"', sys.executable, EXEC], stdout=subprocess.PIPE, check=True).stdout.split(b"\n")
-print(two[0] == two[1] and two[0] != own.encode())
+    two = subprocess.run(other + ["sh", "-c", '"$0" -c "$1"; "$0" -c "$1"', sys.executable, EXEC],
+    stdout=subprocess.PIPE, check=True).stdout.split(b"\n") print(two[0] == two[1] and two[0] != own.encode())
 """
     status, out, err, _ = rights(script, "64M", 10)
     check((status, err) == (0, "") and set(" ".join(out.split()).split()) == {"True"} and out.count("True") >= 6, status, out, err)
 
 
 def sandboxed():
-    """A process that has its system calls filtered was not hosted any more, but had all of the family's store mapped."""
+    """A process with filtered system calls was once no longer hosted, but still had all of the family's store mapped."""
     status, out, err, _ = rights(r"""
 import struct
 def filter():
@@ -622,8 +627,8 @@ def executes():
     r, w = os.pipe()
     if os.fork() == 0:
         os.dup2(w, 1)
-        os.execv(sys.executable, [sys.executable, "-c", 'print([line.split()[4] for line in open("/proc/self/maps") if "memfd:quire-store" in line])'])
-    os.close(w)
+    os.execv(sys.executable, [sys.executable, "-c", 'print([line.split()[4] for line in open("/proc/self/maps") if
+    "memfd:quire-store" in line])']) os.close(w)
     got = b""
     while piece := os.read(r, 4096):
         got += piece
@@ -639,7 +644,7 @@ print(store() == mine)
 
 
 def stores_end():
-    """A store ends with its last process: hundreds of changes, one after another, at once a few."""
+    """A store ends with its last process: hundreds of changes, a few at a time."""
     if not ROOT:
         raise Skip("giving up root needs it")
     status, out, err, _ = rights(r"""
@@ -665,7 +670,8 @@ print(sum("quire-store" in link(fd) for fd in os.listdir("/proc/%d/fd" % supervi
 
 
 def keeper_is_lost():
-    """What processes write to the store can end its keeper: the supervisor says so, and ends them; it does not crash, nor wait."""
+    """Writes of processes to the store can end its keeper: the supervisor reports it and ends the processes; it
+    neither crashes nor waits."""
     if not ROOT:
         raise Skip("ending the keeper needs root")
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "4000"])
@@ -684,7 +690,7 @@ def keeper_is_lost():
 
 
 def supervisor_sees_no_store():
-    """The supervisor maps no store: nothing that is written there can harm it."""
+    """The supervisor maps no store: no write to a store can harm it."""
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "4000"])
     try:
         ready(p)
@@ -696,7 +702,8 @@ def supervisor_sees_no_store():
 
 
 def both_ends():
-    """A process gave both ends of a connection, or the gate, to the supervisor, which then never saw that all had ended."""
+    """A process once gave both ends of a connection, or the gate, to the supervisor, which then never noticed the end
+    of all processes."""
     status, out, err, report = inside(r"""
 a, b = pair()
 greet(hello(), a.fileno())
@@ -722,7 +729,7 @@ def parent_and_name(pid):
 
 
 def memory_cannot_shrink():
-    """A process that made the family's memory shorter would have the supervisor die at its next look."""
+    """A process that shortened the family's memory would end the supervisor at its next access."""
     status, out, err, _ = report_of(sys.executable, "-c", r"""
 import os
 for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
@@ -742,7 +749,7 @@ for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
 
 
 def core_files():
-    """A core file has what is the process's own, and nothing of what all share. The supervisor makes none."""
+    """A core file has the process's own memory, and no memory shared by the family. The supervisor makes none."""
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
     try:
         ready(p)
@@ -779,7 +786,7 @@ def main():
 
 
 def clean():
-    """What this test has started, also when it was killed."""
+    """Ends the processes that this test has started, also if it was killed."""
     tidy.end_marked("=".join(MARK).encode())
     tidy.remove_folder(FOLDER)
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the tests of quire run put under it (run_bad_test.py, run_report_test.py):
+ * The program that the tests of quire run execute (run_bad_test.py, run_report_test.py):
  *
  *   touch PAGES ROUNDS   writes one word in each of so many fresh pages, ROUNDS times over, checks, says so
  *   fill                 takes memory by the MiB until there is none, checks all of it, gives it back, takes some again
@@ -308,7 +308,7 @@ static int wait_signal(void)
 	return 40 + got;
 }
 
-/* Other memory, at most 16 MiB, gets what frames there are. */
+/* Takes the remaining frames by other memory, at most 16 MiB. */
 static void use_frames(size_t mib)
 {
 	static uint64_t *p;
@@ -331,7 +331,7 @@ static int say_and_wait(const char *word)
 
 #define HOLDS 8u
 
-/* 0, or no such thing here. */
+/* 0, or the kernel has no such feature. */
 static int hold_in_pipes(char *p, int fds[HOLDS][2])
 {
 	for (size_t i = 0; i < HOLDS; i++) {
@@ -355,7 +355,7 @@ static int hold_in_ring(char *p, int fds[HOLDS][2])
 	    : (int)syscall(SYS_io_uring_register, fds[0][0], IORING_REGISTER_BUFFERS, &v, 1);
 }
 
-/* Contents do not pack; what was held is right afterwards. */
+/* The contents are incompressible; held memory is right afterwards. */
 static int hold(const char *kind, size_t rounds)
 {
 	uint64_t *p = map(HOLDS * MIB);
@@ -382,14 +382,14 @@ static int hold(const char *kind, size_t rounds)
 			for (size_t e = 0; e < 2; e++)
 				(void)close(fds[i][e]);
 		bad += count_wrong(p, HOLDS * MIB / PAGE, r);
-		do /* what was had beyond the budget is given back fault by fault */
+		do /* frames taken beyond the budget are given back fault by fault */
 			use_frames(16);
 		while (say_and_wait("free"));
 	}
 	return bad != 0;
 }
 
-/* Memory that was written and left comes back in one call. */
+/* One call loads memory that was written and paged out. */
 static int populate(void)
 {
 	uint64_t *p = map(6 * MIB), *q = map(6 * MIB);

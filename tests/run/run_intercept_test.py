@@ -25,7 +25,7 @@ import tidy
 
 TIMEOUT = float(os.environ.get("QUIRE_TEST_TIMEOUT", 150))
 WAYS = [("fits", "64M", "0"), ("paged", "8M", "12")]
-# What quire itself says: so many mappings are more than 8M have tables for.
+# The line of quire itself: 8M have no tables for so many mappings.
 SAID = {("many-maps", "paged"): b"quire: a request for memory was refused: no memory for tables, or too many mappings; "
                                 b"give more with --memory\n"}
 PROGRAMS = {
@@ -53,7 +53,7 @@ t = [threading.Thread(target=work, args=(out, i)) for i in range(4)]
 [x.start() for x in t]; [x.join() for x in t]
 print(out)
 """],
-    # a thread's stack and static storage are managed memory: they had left it when a fork held everything still
+    # a thread's stack and static storage are managed memory: they were once paged out when a fork stopped the serving of faults
     "python-forks-in-threads": ["python3", "-c", """
 import os, threading
 memory, bad = [bytearray(os.urandom(4096) * 256) for _ in range(20)], []
@@ -72,7 +72,7 @@ print(bad)
 """],
     "shell": ["sh", "-c", "x=$(seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '); echo $x; (exit 5); echo $?; "
               "(sleep 0 & wait); trap 'echo term' TERM; kill -TERM $$; exit 42"],
-    # BGSAVE: a child writes what was there when it was forked, its parent writes on
+    # BGSAVE: a child writes the data of the time of its fork, while its parent changes it
     "redis-saves": ["sh", "-c", """
 d=$(mktemp -d /tmp/quire-redis-XXXXXX); cd "$d"; trap 'rm -rf "$d"' EXIT
 start() {
@@ -112,7 +112,7 @@ def run(argv, terminal=False):
 
 
 def say_stacks(argv, pid):
-    """Which scenario hangs, and where all of its threads are, before it is killed."""
+    """Prints the hanging scenario and the stacks of all its threads, before it is killed."""
     print("HANGS after %.0f s: %s\n%s" % (TIMEOUT, " ".join(argv), stacks.of_group(pid)), flush=True)
 
 
@@ -133,7 +133,7 @@ def run_on_terminal(argv):
             os.close(fd)
             return out, os.waitstatus_to_exitcode(status)
         out += got
-        if not told and b"2 terminal" in out:   # before that, the echo could come anywhere
+        if not told and b"2 terminal" in out:   # before that, the echo could appear at any place
             told = os.write(fd, b"a line\n") > 0
     say_stacks(argv, pid)
     os.kill(pid, signal.SIGKILL)

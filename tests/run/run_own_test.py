@@ -4,7 +4,8 @@
 
     run_own_test.py QUIRE OWN [KIND:PROGRAM ...]
 
-OWN has them by itself (own_functions.c).  Allocators and a clock that are preloaded have them, too.  Each PROGRAM is own_sanitized.c, built with the sanitizer KIND.
+OWN has such functions itself (own_functions.c). Preloaded allocators and a preloaded clock have them, too.  Each
+PROGRAM is own_sanitized.c, built with the sanitizer KIND.
 """
 
 import os
@@ -45,7 +46,7 @@ def run(argv, env=None):
 
 
 def case(name, argv, memory, env=None, said=""):
-    """The same natively and hosted, but for what the runtime said."""
+    """Output is the same natively and hosted, except for the runtime's messages."""
     global failed
     status, out, err = run(argv, env)
     want = status, out, said + err

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Each figure of the report of `quire run` against what the program is known to do.
+"""Each figure of the report of `quire run` against the known behaviour of the program.
 
     run_report_test.py QUIRE HELPER
 """
@@ -21,7 +21,7 @@ tidy.leave_nothing()
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 PAGE, MIB = 4096, 1 << 20
-STATICS = 32 * MIB      # that the helper has, touched or not
+STATICS = 32 * MIB      # static data of the helper, touched or not
 failed = []
 
 
@@ -68,7 +68,7 @@ def pages():
 
 
 def counted_to_the_end():
-    """What was served just before a program ended was left out, if more faults had been coming."""
+    """Faults served just before a program's end were once left out, if more faults had been coming."""
     def one(_):
         r, _ = run("8M", "touch", "2500", "1")
         near("first touches", r["faults_zero"], 2500, 2700)
@@ -85,12 +85,12 @@ def family():
 
 
 def the_first_to_go_are_not_in_use():
-    """Where nothing was known of the pages when the first had to go, those that came first went, though in use."""
+    """When no use of pages was known at the first eviction, the oldest pages were once evicted although in use."""
     hot, pages = 2000, 9000
     r, _ = run("32M", "busy", str(hot), str(pages))
     near("pages out", r["pages_out"], pages - 32 * MIB // PAGE, pages)
     if {"scan", "move"} & set(os.environ.get("QUIRE_WITHOUT", "").split(",")):
-        return      # nothing tells of writes there
+        return      # this kernel does not tell of writes
     near("pages in use that went, or were asked about", r["faults_swap"] + r["faults_rescue"], 0, hot // 20)
 
 

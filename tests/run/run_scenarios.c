@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* run_scenarios [-b MIB] NAME: one scenario with so much ballast. `list`: their names. See run_scenarios.h. */
+/*
+ * run_scenarios [-b MIB] NAME: runs one scenario with MIB of ballast. `list`: their names. See
+ * run_scenarios.h.
+ */
 #include "tests/run/run_scenarios.h"
 
 #include <errno.h>

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Small programs that do what programs do with memory, processes and signals, and print what they saw. Each is run natively and
- * under `quire run` with less memory than it needs; output and exit status must be equal (tests/run/run_intercept_test.py).
+ * Small programs that use memory, processes and signals in the ways of real programs, and print the
+ * results. Each is run natively and under `quire run` with less memory than it needs; output and
+ * exit status must be equal (tests/run/run_intercept_test.py).
  *
- * What a scenario prints must not depend on addresses, on time, or on which pages happen to be in memory.
+ * The output of a scenario must not depend on addresses, on time, or on which pages happen to be in
+ * memory.
  */
 #ifndef RUN_SCENARIOS_H
 #define RUN_SCENARIOS_H
@@ -33,13 +35,13 @@ extern const struct scenario memory_scenarios[], call_scenarios[], protect_scena
 
 /* Every word of [p, +len) differs from page to page and from seed to seed. */
 void fill(void *p, size_t len, uint64_t seed);
-/* How many words are not what fill() wrote. */
+/* The number of words that differ from those of fill(). */
 size_t wrong(const void *p, size_t len, uint64_t seed);
 /* Private anonymous read-write memory; ends the program if there is none. */
 void *map(size_t len);
-/* Touches the ballast (-b MIB), so that everything else leaves memory. Nothing without ballast. */
+/* Touches the ballast (-b MIB), so that all other pages leave memory. Nothing without ballast. */
 void push_out(void);
-/* The ballast is given back: a process that does not fit any more has its memory served, but fits from now on. */
+/* Gives the ballast back: the process is managed, but its memory fits from now on. */
 void drop_ballast(void);
 /* Prints the result of a call, with what errno says if it is negative. */
 void report(const char *what, long r);

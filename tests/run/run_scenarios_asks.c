@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Scenarios of what a program can ask about its memory, and of the errors that manual pages name: answers must be the kernel's
- * own, also for pages that are out.
+ * Scenarios of queries about memory, and of the errors that manual pages name: results must be the
+ * kernel's, also for paged-out pages.
  */
 #include "tests/run/run_scenarios.h"
 
@@ -239,7 +239,7 @@ static int remap_errors(void)
 	return 0;
 }
 
-/* ---- what is told about it ---- */
+/* ---- information about memory ---- */
 static int told_of_locks(void)
 {
 	for (int way = 0; way < 4; way++) {
@@ -386,7 +386,7 @@ static int lock_beside_parent(void *arg)
 	return 0;
 }
 
-/* What another process has in memory is no reason to refuse a lock: it can be had back. */
+/* Memory of another process is no reason to refuse a lock, as it can be taken back. */
 static int locked_beside_another(void)
 {
 	char *p = map(7 * MIB);
@@ -398,8 +398,8 @@ static int locked_beside_another(void)
 }
 
 /*
- * Pages that nobody touched are not there, pages that are locked or just written are. Natively a kernel may be set to fill
- * memory by larger pages.
+ * Untouched pages are absent; locked and just written pages are present. Natively a kernel may be
+ * set to fill memory by larger pages.
  */
 static int told_of_pages(void)
 {
@@ -421,7 +421,10 @@ static int told_of_pages(void)
 	return 0;
 }
 
-/* The lines of /proc/self/maps: what is alike is one, what was made different and alike again is one again. */
+/*
+ * The lines of /proc/self/maps: equal neighbours are one line, also after they were made different
+ * and equal again.
+ */
 static int told_of_mappings(void)
 {
 	char *p = mmap((void *)0x300000000000, 64 * PAGE, PROT_READ | PROT_WRITE,
@@ -575,7 +578,10 @@ static void *asks_limits(void *p)
 	return p;
 }
 
-/* Children of a process another thread of which asks for limits at that moment, and handlers that interrupt such a call, ask, too. */
+/*
+ * Children of a process query limits while another thread of the parent queries them at the fork;
+ * so do handlers that interrupt such a call.
+ */
 static int limits_in_children_and_handlers(void)
 {
 	struct sigaction sa = { .sa_handler = ask_limits, .sa_flags = SA_RESTART };
@@ -710,8 +716,9 @@ static int segments(void)
 }
 
 /*
- * A place that the program has unmapped stays empty: the runtime mapped its rings there, in a child at its first fault. The first
- * pages that are mapped fill the highest places, which the kernel gives away first.
+ * A range that the program has unmapped stays empty: the runtime once mapped its rings there, in a
+ * child at its first fault. The first mapped pages fill the highest holes, which the kernel uses
+ * first.
  */
 static int unmap_and_page(void *arg)
 {
@@ -739,7 +746,10 @@ static int empty_places(void)
 	return 0;
 }
 
-/* A thread of ours made the process have a list of semaphores to undo, which its child has not. */
+/*
+ * The service thread once made the process share a list of semaphore undos, which its child must
+ * not have.
+ */
 static int compare_with_parent(void *arg)
 {
 	(void)arg;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Scenarios of the calls in run/calls.c that are seldom made: each must answer, and leave contents,
- * as the kernel's own.
+ * Scenarios of rare calls of run/calls.c: each must return the kernel's result and leave the same
+ * contents.
  */
 #include "tests/run/run_scenarios.h"
 
@@ -46,7 +46,9 @@ static bool zero(const char *p, size_t len)
 	return true;
 }
 
-/* Allocators purge so: what was dropped came back, as the call was not known. */
+/*
+ * Allocators purge this way: dropped contents once came back, as the runtime did not know the call.
+ */
 static int purge_by_process_madvise(void)
 {
 	char *p = map(4 * MIB);
@@ -78,8 +80,8 @@ static int purge_by_process_madvise(void)
 }
 
 /*
- * A child wakes the thread of its parent that waited before it was born: the futex must not have
- * another name then.
+ * A child wakes a thread of its parent that waited before the fork: the futex's name must not
+ * change at the fork.
  */
 static void *wait_for_post(void *arg)
 {
@@ -90,7 +92,7 @@ static void *wait_for_post(void *arg)
 
 static int post(void *arg) { return sem_post(arg); }
 
-/* Sleeping in futex(): what /proc says of the thread begins with the call's number. */
+/* Is the thread asleep in futex()? The thread's file in /proc begins with the call's number. */
 static bool sleeps(pid_t tid)
 {
 	char path[64], text[16] = "";
@@ -136,7 +138,7 @@ static int unmap_sealed(void *p)
 	return read_byte(p);
 }
 
-/* Sealed memory refuses what would change it, and no part of such a call may have been done. */
+/* Sealed memory refuses changes, and no part of a refused call may have been done. */
 static int sealed(void)
 {
 	char *p = map(3 * MIB), *q;
@@ -188,7 +190,9 @@ static int sealed(void)
 	return 0;
 }
 
-/* A key's rights are those of the mapping in a child, too. Machines without keys say so. */
+/*
+ * A key's rights are those of the mapping in a child, too. On machines without keys the calls fail.
+ */
 static void denied(int sig) { _exit(sig == SIGSEGV ? 33 : 34); }
 static int key_over_fork(void)
 {
@@ -218,7 +222,7 @@ static int key_over_fork(void)
 	return 0;
 }
 
-/* Is a flag among those that the kernel tells of the mapping at p? */
+/* Does the kernel report that flag for the mapping at p? */
 static bool mapping_has(const char *p, const char *flag)
 {
 	FILE *f = fopen("/proc/self/smaps", "r");
@@ -237,12 +241,12 @@ static bool mapping_has(const char *p, const char *flag)
 	return yes;
 }
 
-/* Bytes that are nowhere else than fill() put them. */
+/* Bytes that exist only where fill() wrote them. */
 static bool is_secret(const char *p, const uint64_t *secret) { return memcmp(p, secret, 64) == 0; }
 
 /*
- * Is a page of the secret in writable memory that goes into a core file? Mappings of other
- * processes, too, are looked at by name only.
+ * Is a page of the secret in writable memory that is part of a core file? Mappings shared with
+ * other processes are checked by name only.
  */
 static bool in_core_file(const uint64_t *secret, const char *own, size_t len)
 {
@@ -282,9 +286,10 @@ static int not_dumped(void)
 	EXPECT(mapping_has(p, " dd") && !mapping_has(p + 4 * PAGE, " dd"));
 	push_out();
 	EXPECT(wrong(p, 8 * PAGE, 1) == 0);
-	/* of so many pages some are in frames without being in their place */
+	/* of that many pages, some are in frames and not at their addresses */
 	char *many = map(4 * MIB);
-	uint64_t *kept_out = map(PAGE); /* what they begin with, at no page's beginning */
+	/* the words with which the pages begin, stored at no page's beginning */
+	uint64_t *kept_out = map(PAGE);
 	EXPECT(madvise(many, 4 * MIB, MADV_DONTDUMP) == 0);
 	for (size_t i = 0; i < 4 * MIB; i += PAGE)
 		fill(many + i, 64, 77);
@@ -328,7 +333,7 @@ static int no_access_then(void *which)
 	return 1;
 }
 
-/* Arguments that are bad addresses are the caller's fault, and no more. */
+/* Invalid addresses as arguments give errors only. */
 static int bad_addresses(void)
 {
 	for (intptr_t i = 0; i < 13; i++)
@@ -336,7 +341,7 @@ static int bad_addresses(void)
 	return 0;
 }
 
-/* Locking goes by the kernel's limits, and it counts what is locked. */
+/* Locking obeys the kernel's limits, and the kernel counts locked memory. */
 static long locked_kib(void)
 {
 	FILE *f = fopen("/proc/self/status", "r");
@@ -396,7 +401,7 @@ static int locks_of_memory(void)
 	return 0;
 }
 
-/* Memory of another kind over what is tracked, and calls on memory that is shared. */
+/* Maps memory of another kind over tracked memory, and makes calls on shared memory. */
 static int other_kinds(void)
 {
 	char *p = map(16 * PAGE), *q;
@@ -453,7 +458,7 @@ static int guards(void)
 	return 0;
 }
 
-/* Whatever lies where only a few programs map anything. */
+/* Mappings at addresses that few programs use. */
 static int low_addresses(void)
 {
 	const uintptr_t at[] = { 0x1000, 0x10000, 0x100000, 0x100000000 };
@@ -522,7 +527,7 @@ static int one_thread(void)
 	return 0;
 }
 
-/* A break that cannot be drops nothing: it was taken for one below the heap. */
+/* An impossible break drops no memory: it was once taken for a break below the heap. */
 static int impossible_break(void)
 {
 	char *p = sbrk(2 * MIB);
@@ -540,7 +545,7 @@ static int impossible_break(void)
 	return 0;
 }
 
-/* What is populated as it is mapped is dropped, paged and forked as any other memory. */
+/* Memory populated at its mapping is dropped, paged and forked as any other memory. */
 static int populated(void)
 {
 	for (int prot = PROT_READ; prot <= (PROT_READ | PROT_WRITE); prot += PROT_WRITE) {
@@ -579,7 +584,7 @@ static int break_by_prctl(void)
 }
 
 /*
- * A filter that kills whoever asks for what only the runtime asks for: programs are executed all
+ * A filter kills a process that makes calls which only the runtime makes: programs are executed all
  * the same.
  */
 static int filtered_exec(void *arg)
@@ -610,8 +615,8 @@ static int filter_of_reads(void)
 }
 
 /*
- * Each call of the table with arguments that are all wrong: the answer is the kernel's, and none is
- * forgotten where it is made.
+ * Makes each call of the table with invalid arguments: the result is the kernel's, and each call is
+ * handled.
  */
 static int every_call(void)
 {
@@ -633,8 +638,8 @@ static int every_call(void)
 }
 
 /*
- * Limits of address space and data count what the program has, and tell what it set. Of MAP_STACK
- * memory nothing is promised in full: it is refused by the limit alone.
+ * Limits of address space and data count the program's memory, and read back as the program set
+ * them. MAP_STACK memory is not promised in full: only the limit refuses it.
  */
 static int limit_of_parent(void *arg)
 {
@@ -687,8 +692,8 @@ static int limits_of_space(void)
 }
 
 /*
- * Memory is asked for until there is none, by a limit, and then used: what the runtime needs for
- * that must be there.
+ * Allocates memory up to a limit, and then uses it: memory that the runtime needs for this must be
+ * available.
  */
 static int use_all_of(void *kind)
 {
@@ -720,7 +725,8 @@ static int all_of_the_limit(void)
 }
 
 /*
- * As many mappings as the kernel allows, each of a page: then memory works, and nothing was lost.
+ * Makes as many mappings of a page as the kernel permits: then memory works, and no contents are
+ * lost.
  */
 static int many_maps(void)
 {
@@ -739,7 +745,7 @@ static int many_maps(void)
 		    (at[n] = mmap(base + n * 2l * PAGE, PAGE, prot,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)) != MAP_FAILED)
 			n++;
-		if (prot == PROT_NONE) /* the engine's own mappings are some dozen */
+		if (prot == PROT_NONE) /* the engine has a few dozen mappings */
 			printf("%s\n", n > 65000 ? "as many as the kernel has" : "few");
 		for (int i = 0; prot == PROT_WRITE && i < n; i += 64)
 			at[i][0] = (char)i;

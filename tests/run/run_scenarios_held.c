@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Scenarios of memory that the kernel holds beside the program: what was given to a pipe, a socket or a ring arrives as it was,
- * what is written for the program is seen. The list of such holds is in machine/linux/renew.c.
+ * Scenarios of memory held by the kernel: pages given to a pipe, a socket or a ring arrive
+ * unchanged, and the program sees the kernel's writes. The list of such holds is in
+ * machine/linux/renew.c.
  */
 #include "tests/run/run_scenarios.h"
 
@@ -25,7 +26,10 @@
 
 #define GIVEN (64u * 1024u)
 
-/* Everything of a pipe or socket that should hold len bytes of fill(seed). Words that are wrong; all, if it ends early. */
+/*
+ * Reads a pipe or socket that should hold len bytes of fill(seed). Returns the number of wrong
+ * words; all, if the stream ends early.
+ */
 static size_t wrong_in(int fd, size_t len, uint64_t seed)
 {
 	char *got = malloc(len);
@@ -38,14 +42,14 @@ static size_t wrong_in(int fd, size_t len, uint64_t seed)
 	return bad;
 }
 
-/* Other memory goes through every frame. */
+/* Uses every frame for other memory. */
 static void use_other_memory(void)
 {
 	push_out();
 	push_out();
 }
 
-/* The pages leave, and other memory gets their frames. */
+/* Evicts the pages, and uses their frames for other memory. */
 static void lose(void *p, size_t len)
 {
 	EXPECT(madvise(p, len, MADV_PAGEOUT) == 0);
@@ -71,7 +75,7 @@ static int given_to_pipe(unsigned flags)
 static int held_pipe(void) { return given_to_pipe(0); }
 static int held_gift(void) { return given_to_pipe(SPLICE_F_GIFT); }
 
-/* The pipe's pages go on to another pipe, by tee, and to a file, by splice. */
+/* Copies the pipe's pages to another pipe, by tee, and to a file, by splice. */
 static int held_splice(void)
 {
 	char name[] = "/tmp/quire-held-XXXXXX";
@@ -96,7 +100,7 @@ static int held_splice(void)
 	return 0;
 }
 
-/* A connection over loopback whose reader is slow: what is sent stays in the socket. */
+/* A connection over loopback with a slow reader, so that sent data stays in the socket. */
 static void connection(int *from, int *to)
 {
 	struct sockaddr_in sa = { .sin_family = AF_INET,
@@ -114,7 +118,7 @@ static void connection(int *from, int *to)
 	(void)close(l);
 }
 
-/* What arrives of the first n bytes of fill(seed): only whole words are compared. */
+/* Compares the first n received bytes with fill(seed); only whole words are compared. */
 static int held_socket(void)
 {
 	size_t len = MIB, sent = 0;
@@ -140,7 +144,7 @@ struct ring {
 	struct io_uring_sqe *sqe;
 };
 
-/* False: the kernel, or a filter, has none. */
+/* False: the kernel has no ring, or a filter forbids it. */
 static bool ring_open(struct ring *r)
 {
 	memset(&r->par, 0, sizeof r->par);
@@ -156,7 +160,7 @@ static bool ring_open(struct ring *r)
 	return r->sq != MAP_FAILED && r->cq != MAP_FAILED && r->sqe != MAP_FAILED;
 }
 
-/* Hands one request to the kernel; waits for so many completions. */
+/* Submits one request; waits for that many completions. */
 static void ring_submit(struct ring *r, const struct io_uring_sqe *e, unsigned wait)
 {
 	_Atomic unsigned *tail = (void *)(r->sq + r->par.sq_off.tail);
@@ -207,7 +211,10 @@ static int held_send_zc(void)
 	return 0;
 }
 
-/* A buffer registered with the ring is pinned: what is read into it later is seen, what is written from it is right. */
+/*
+ * A buffer registered with the ring is pinned: the program sees later reads into it, and writes
+ * from it are right.
+ */
 static int held_fixed(void)
 {
 	char *p = map(GIVEN);
@@ -242,8 +249,8 @@ static int held_fixed(void)
 }
 
 /*
- * More than twice as much is registered as there is: the call may fail, as under RLIMIT_MEMLOCK, but the memory is there
- * afterwards.
+ * Registers more than twice the memory: the call may fail, as under RLIMIT_MEMLOCK, but the memory
+ * is intact afterwards.
  */
 static int held_too_much(void)
 {
@@ -266,7 +273,7 @@ static int held_too_much(void)
 	return 0;
 }
 
-/* A read that is under way when its buffer would leave: the pipe is filled afterwards. */
+/* A read is under way when its buffer would be evicted: the pipe is filled afterwards. */
 static int held_read(void)
 {
 	char *p = map(GIVEN), *q = map(GIVEN);
@@ -314,7 +321,10 @@ static int held_direct(void)
 	return 0;
 }
 
-/* The child's side: its first part has left when it stops for the first time, the words are there whenever it stops. */
+/*
+ * The child's side: its first part is paged out at the first stop, and the words are right at each
+ * stop.
+ */
 static void be_changed(char *p)
 {
 	EXPECT(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
@@ -327,7 +337,10 @@ static void be_changed(char *p)
 	_exit(3);
 }
 
-/* By tracing and by file. The kernel answers EIO for a page that has left: then once more when the child has touched it. */
+/*
+ * Accesses the child by ptrace and by /proc/PID/mem. The kernel returns EIO for a paged-out page:
+ * the access is repeated after the child has touched the page.
+ */
 static void poke(pid_t pid, char *word, int fd, char *other)
 {
 	char byte = 22;
@@ -339,7 +352,7 @@ static void poke(pid_t pid, char *word, int fd, char *other)
 	(void)!pwrite(fd, &byte, 1, (off_t)(uintptr_t)(other + 9));
 }
 
-/* Another process reads and writes memory that has left. */
+/* Another process reads and writes paged-out memory. */
 static int held_others(void)
 {
 	char *p = map(3 * GIVEN), *q = map(GIVEN), name[64];
@@ -380,7 +393,10 @@ static void *wake(void *arg)
 	return NULL;
 }
 
-/* A word that a thread waits on leaves and comes back: named by its address, not by its page. */
+/*
+ * A word on which a thread waits is paged out and in: the kernel names it by its address, not by
+ * its page.
+ */
 static int held_futex(void)
 {
 	_Atomic uint32_t *word = map(PAGE);

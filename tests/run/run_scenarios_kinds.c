@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Scenarios of memory that programs seldom ask for: what is not hosted must be as it is without Quire beside what is. */
+/*
+ * Scenarios of rare kinds of memory: memory that is not hosted must behave beside hosted memory as
+ * it does without Quire.
+ */
 #include "tests/run/run_scenarios.h"
 
 #include <errno.h>
@@ -249,7 +252,10 @@ static int moves(void)
 	return 0;
 }
 
-/* Every advice that there is, on memory with contents: what it answers, and what is there afterwards. */
+/*
+ * Gives every kind of advice on memory with contents: checks the results and the contents
+ * afterwards.
+ */
 static int advices(void)
 {
 	char *p = map(MIB);
@@ -259,7 +265,8 @@ static int advices(void)
 	char *a = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	for (int advice = 0; advice < 30; advice++) {
-		if (advice == MADV_FREE) /* whether it is there afterwards is the kernel's to say */
+		/* the kernel decides whether the page is present afterwards */
+		if (advice == MADV_FREE)
 			continue;
 		char *const all[] = { p, s, a };
 		for (unsigned i = 0; i < 3; i++) {
@@ -278,7 +285,7 @@ static int advices(void)
 	return 0;
 }
 
-/* The rest of the program's memory is locked as it comes. */
+/* Locks the rest of the program's memory as it is loaded. */
 static int locked(void)
 {
 	char *p = map(MIB);
@@ -374,7 +381,10 @@ static void *tiny(void *arg)
 	return (void *)(intptr_t)here[1000];
 }
 
-/* Threads on the least stack that there may be, with a guard page each, and a stack that the program made. */
+/*
+ * Threads with the smallest permitted stack and a guard page each, and with a stack made by the
+ * program.
+ */
 static int tiny_stacks(void)
 {
 	enum { N = 24 };
@@ -398,7 +408,7 @@ static int tiny_stacks(void)
 			EXPECT(pthread_join(t[i], &got) == 0 && (size_t)(intptr_t)got == i + 1);
 		}
 	}
-	/* a guard page of the program's own in the middle of memory that is out */
+	/* a guard page of the program in the middle of paged-out memory */
 	struct sigaction sa = { .sa_sigaction = jumps, .sa_flags = SA_SIGINFO };
 	char *p = map(3 * PAGE);
 	fill(p, 3 * PAGE, 1);

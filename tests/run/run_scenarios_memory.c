@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Scenarios of memory calls (mmap, munmap, mremap, brk, fork): each must answer, and leave contents, as the kernel's own.
- * run_scenarios.h says how they are run.
+ * Scenarios of memory calls (mmap, munmap, mremap, brk, fork): each must return the kernel's result
+ * and leave the same contents. run_scenarios.h tells how they are run.
  */
 #include "tests/run/run_scenarios.h"
 
@@ -82,7 +82,7 @@ static int remap(void)
 	    errno == EINVAL);
 	EXPECT(mremap(r + 1, MIB, MIB, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
 	EXPECT(mremap(r, MIB, 0, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
-	/* several segments at once, refused: nothing may be lost */
+	/* several segments at once, refused: no contents may be lost */
 	EXPECT(mremap(r, 3 * MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == MAP_FAILED &&
 	    errno == EINVAL);
 	EXPECT(wrong(r, MIB, 3) == 0 && wrong(r + MIB, MIB, 2) == 0);
@@ -161,7 +161,10 @@ static bool there(void *p)
 	return mincore(p, PAGE, &v) == 0;
 }
 
-/* What V8 says of all its memory, which was not hosted therefore. A child has none of it, the parent loses nothing. */
+/*
+ * V8 gives this advice for all its memory, which was once not hosted for that reason. A child gets
+ * none of the memory, and the parent loses none.
+ */
 static int not_forked(void)
 {
 	char *p = map(8 * MIB), *q;
@@ -229,7 +232,10 @@ static size_t not_served(const char *p, size_t len)
 	return bad;
 }
 
-/* The program has a userfaultfd of its own: it was refused the range, or the process could not be managed any more. */
+/*
+ * The program has its own userfaultfd: the range was once refused to it, or the process could no
+ * longer be managed.
+ */
 static int own_faults(void)
 {
 	char *early = map(2 * MIB), *late;
@@ -248,7 +254,7 @@ static int own_faults(void)
 	EXPECT(ioctl((int)faults_fd, UFFDIO_REGISTER, &reg) == 0);
 	EXPECT(pthread_create(&t, NULL, serve_faults, NULL) == 0);
 	EXPECT(not_served(early, MIB / 2) == 0);
-	push_out(); /* hosted, it is managed from here on */
+	push_out(); /* a hosted process is managed from here on */
 	EXPECT(not_served(early, MIB) == 0 && wrong(early + MIB, MIB, 1) == 0);
 	late = map(MIB);
 	EXPECT(mprotect(late, PAGE, PROT_NONE) == 0);
@@ -310,7 +316,7 @@ static int unmap(void)
 	EXPECT(munmap(p + MIB, MIB) == 0);
 	push_out();
 	EXPECT(wrong(p, MIB, 1) == 0 && wrong(p + 2 * MIB, MIB, 2) == 0);
-	EXPECT(munmap(p + MIB, MIB) == 0); /* nothing there: no error */
+	EXPECT(munmap(p + MIB, MIB) == 0); /* no mapping there: no error */
 	EXPECT(munmap(p + 1, PAGE) == -1 && errno == EINVAL);
 	EXPECT(munmap(p, 0) == -1 && errno == EINVAL);
 	EXPECT(msync(p, 3 * MIB, MS_ASYNC) == -1 && errno == ENOMEM);
@@ -417,7 +423,7 @@ static int brk_moves(void)
 	EXPECT(sbrk(-(intptr_t)MIB) == start + 2 * MIB && sbrk(0) == start + MIB);
 	EXPECT(sbrk(MIB) == start + MIB);
 	EXPECT(zero((char *)(((uintptr_t)start + MIB + 4095) & ~4095ul),
-	    MIB / 2)); /* given back, so zero again */
+	    MIB / 2)); /* the memory was given back, so it reads as zeroes */
 	top = sbrk(0);
 	EXPECT(sbrk(10) == top && sbrk(10) == top + 10 && sbrk(-20) == top + 20);
 	EXPECT(brk(start) == 0 && sbrk(0) == start);
@@ -573,7 +579,7 @@ static int process_vm(void)
 	return 0;
 }
 
-/* The kernel has many pages in hand at once, some of them while others must go. */
+/* The kernel holds many pages at once, some of them while others must be evicted. */
 static int direct_io(void)
 {
 	size_t len = 12 * MIB;
@@ -601,7 +607,9 @@ static char *map_shared(size_t len)
 	return mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
-/* What shared anonymous memory does that private memory does not: alone, and with children. */
+/*
+ * Behaviour of shared anonymous memory that differs from private memory: alone, and with children.
+ */
 static int shared(void)
 {
 	char *a = map_shared(2 * MIB), *b = map_shared(8 * PAGE), *c = map_shared(8 * PAGE), *d;
@@ -639,7 +647,7 @@ static int shared(void)
 	EXPECT(wrong(a, MIB, 5) == 0 && wrong(c, 8 * PAGE, 7) == 0);
 	EXPECT(mprotect(b, 8 * PAGE, PROT_READ | PROT_WRITE) == 0);
 	EXPECT(wrong(b, PAGE, 2) == 0 && wrong(b + PAGE, 7 * PAGE, 6) == 0);
-	char *e = map_shared(MIB); /* after the fork: the next one's */
+	char *e = map_shared(MIB); /* after the fork: for the next child */
 	fill(e, MIB, 8);
 	push_out();
 	pid = fork();
@@ -661,7 +669,7 @@ static int shared(void)
 	return 0;
 }
 
-/* Threads write all the time while others fork: nothing they wrote is lost. */
+/* Threads write continuously while other threads fork: no write is lost. */
 static _Atomic int forked;
 static void *count_up(void *arg)
 {
@@ -695,7 +703,7 @@ static int shared_while_writing(void)
 			uint64_t was = ((volatile uint64_t *)p[r])[0];
 
 			while (((volatile uint64_t *)p[r])[0] <
-			    was + 5) /* the father's thread goes on */
+			    was + 5) /* the parent's thread continues */
 				;
 			_exit(7);
 		}

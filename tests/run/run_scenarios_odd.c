@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What few programs do and the kernel allows: clones with odd flags, a first thread that ends, the kernel's own hands on words. */
+/*
+ * Rare actions that the kernel permits: clones with unusual flags, a first thread that ends, words
+ * changed by the kernel.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -33,8 +36,8 @@ static long clone_with(struct clone_args *args, uint64_t flags)
 }
 
 /*
- * The arguments, and the words to which the kernel writes numbers, are out when the call is made. The kernel found them while the
- * world stood still and no fault was served: the call never returned.
+ * The arguments, and the words to which the kernel writes numbers, are paged out when the call is
+ * made. The kernel once accessed them while no fault was served, and the call never returned.
  */
 static int clone_words(void)
 {
@@ -65,7 +68,10 @@ static int clone_words(void)
 	return 0;
 }
 
-/* A child with the descriptors of its parent, as a table of their own: its runtime closed what its parent's needed. */
+/*
+ * A child shares its parent's descriptor table: the child's runtime once closed descriptors that
+ * the parent's runtime needed.
+ */
 static int clone_descriptors(void)
 {
 	struct clone_args *args = map(PAGE);
@@ -142,7 +148,10 @@ static void *work_alone(void *arg)
 	exit(1);
 }
 
-/* What was asked of the first thread, which is the process's by number, was not answered any more. */
+/*
+ * Requests to the first thread, whose number is the process's, once got no answer after that thread
+ * had ended.
+ */
 static int first_thread_ends(void)
 {
 	static pthread_t first;
@@ -159,7 +168,7 @@ static long futex(int *word, int op, int value, const void *time, int *other, in
 	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, time, other, last);
 }
 
-/* Each word is out when the kernel is to change it: EFAULT was the answer. */
+/* Each word is paged out when the kernel must change it: the result was once EFAULT. */
 static int futex_words(void)
 {
 	int *a = map(PAGE), *b = map(PAGE);
@@ -192,7 +201,10 @@ static int futex_words(void)
 	return 0;
 }
 
-/* The program moves pages of hosted memory into a range whose faults it serves: what was out was not there for the kernel. */
+/*
+ * The program moves pages of hosted memory into a range whose faults it serves: paged-out pages
+ * were once absent for the kernel.
+ */
 static int own_moves(void)
 {
 	struct {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Scenarios of threads, processes and descriptors: what they see of each other is as without Quire. See run_scenarios.h. */
+/*
+ * Scenarios of threads, processes and descriptors, whose interaction must be as without Quire. See
+ * run_scenarios.h.
+ */
 #include "tests/run/run_scenarios.h"
 
 #include <dirent.h>
@@ -185,7 +188,7 @@ static void *turns(void *arg)
 	return NULL;
 }
 
-/* Locks whose words leave memory while threads wait on them; a robust one whose owner dies. */
+/* Locks whose words are paged out while threads wait on them; a robust lock whose owner dies. */
 static int futexes(void)
 {
 	pthread_mutexattr_t robust;
@@ -218,8 +221,8 @@ static int futexes(void)
 }
 
 /*
- * The kernel serves no fault in a thread that ends: it found neither the lock that the thread held nor the word that the join waits
- * for, if they were out, and whoever waited for them waited for ever.
+ * The kernel serves no fault in an ending thread: if the thread's robust lock or the word of a join
+ * was paged out, the kernel did not change it, and the waiting threads waited forever.
  */
 static void *die_with_lock(void *arg)
 {
@@ -424,7 +427,10 @@ static int exit_codes(void)
 	return 0;
 }
 
-/* The father ends at once; the son, in a session of its own, works on and tells by a pipe that the father's parent holds. */
+/*
+ * The parent ends at once; its child, in a separate session, continues and reports by a pipe to the
+ * grandparent.
+ */
 static int daemons(void)
 {
 	char *p = map(2 * MIB), answer[8] = "";
@@ -456,7 +462,7 @@ static int daemons(void)
 }
 
 /* ---- descriptors ---- */
-/* Works on after everything is closed: more memory, a fork, an exec. */
+/* Continues after all descriptors are closed: more memory, a fork, an exec. */
 static void use_all(const char *what)
 {
 	char *p = map(2 * MIB);
@@ -506,7 +512,7 @@ static int close_all(void)
 	return 0;
 }
 
-/* Numbers that a program may choose are its own. */
+/* Descriptor numbers that a program may choose belong to the program. */
 static int dup_everywhere(void)
 {
 	struct rlimit rl;
@@ -530,8 +536,8 @@ static int dup_everywhere(void)
 }
 
 /*
- * The process lets the kernel kill it for whatever is not needed for memory, output and fork. What it has it keeps: in memory,
- * in the store, behind PROT_NONE, never touched.
+ * The process lets the kernel kill it for every call that is not needed for memory, output and
+ * fork. It keeps its pages: in memory, in the store, behind PROT_NONE, never touched.
  */
 static int filtered(bool all_threads)
 {
@@ -587,7 +593,10 @@ static int filter(void) { return filtered(false); }
 
 static int filter_all(void) { return filtered(true); }
 
-/* No thread of the process has, or opens, what the program opened: a pipe ends when the program closes it. */
+/*
+ * The service thread neither has nor opens descriptors of the program: a pipe ends when the program
+ * closes it.
+ */
 static int own_descriptors(void)
 {
 	char path[96], name[64], here[64];
@@ -625,7 +634,10 @@ static int own_descriptors(void)
 	return 0;
 }
 
-/* Each number is the lowest that is free, as long as the program opens and closes, while another thread faults. */
+/*
+ * Each new descriptor has the lowest free number while the program opens and closes files and
+ * another thread faults.
+ */
 static int lowest_number(void)
 {
 	static atomic_int stop;
@@ -666,7 +678,7 @@ static int clone_main(void *arg)
 	return ok && wrong(here, sizeof here, 2) == 0 ? 14 : 15;
 }
 
-/* clone() with a stack of the child's own, on a copy of the memory or on the memory itself. */
+/* clone() with a separate stack for the child, on a copy of the memory or on the memory itself. */
 static int clones(void)
 {
 	char *p = map(2 * MIB), *stack = map(MIB);
@@ -691,7 +703,7 @@ static int clones(void)
 	return 0;
 }
 
-/* A process without any rights left: memory goes on, and so do its children. */
+/* A process without any rights: its memory works, and so do its children. */
 static int drop_rights(void)
 {
 	char *p = map(2 * MIB);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Scenarios of protection: contents stay through every change of it, and what is not allowed is
- * answered with the program's own signal.
+ * Scenarios of protection: every change of protection keeps the contents, and a forbidden access
+ * raises the program's own signal.
  */
 #include "tests/run/run_scenarios.h"
 
@@ -119,8 +119,8 @@ static int close_against_read_ahead(void)
 }
 
 /*
- * One range is closed that lies in many mappings, while a thread writes to it. Its pages do not
- * move in one go then, and no write may get lost in between.
+ * Closes a range that lies in many mappings while a thread writes to it. The pages then do not move
+ * in one call, and no write may be lost in between.
  */
 #define SEVERAL 64u
 static _Atomic(uint64_t) *several;
@@ -172,7 +172,7 @@ static int close_several_mappings(void)
 	return 0;
 }
 
-/* A bit of protection that says nothing must not be taken for a protection of its own kind. */
+/* A meaningless bit of protection must not be taken for a separate kind of protection. */
 static int idle_bit_of_protection(void)
 {
 	char *p = mmap(NULL, MIB, PROT_NONE | 8, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -227,10 +227,10 @@ static int read_only(void)
 	return 0;
 }
 
-/* Memory that was only read, and forked before anybody wrote to it: the child's read never ended. */
+/* Memory was only read, and forked before the first write: the child's read once never ended. */
 static int only_read_then_forked(void)
 {
-	/* where no other mapping is near: it must not be joined with one that was written to */
+	/* an address without neighbours: the mapping must not be joined with a written mapping */
 	char *p = mmap((void *)0x200000000000, 16 * PAGE, PROT_READ,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
@@ -244,8 +244,8 @@ static int only_read_then_forked(void)
 }
 
 /*
- * The signals that a program has coming: another thread takes away what this one uses. Address and
- * kind are told right.
+ * A thread gets the right signals while another thread removes the memory that it uses. Address and
+ * code of the signals are right.
  */
 static sigjmp_buf hit_back;
 static _Atomic(char *) hit_page;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random calls on one piece of the address space: what each answers, and what every page of the
- * piece is afterwards (its bytes, or the signal that reading it brings), must be as natively.
+ * Random calls on one piece of the address space: the result of each call, and every page of the
+ * piece afterwards (its bytes, or the signal of a read), must be as natively.
  *
- * Left out: mremap of several mappings, which kernels answer differently, and MADV_FREE and
+ * Left out: mremap of several mappings, for which results differ between kernels, and MADV_FREE and
  * MADV_COLLAPSE, whose outcome is the kernel's choice.
  */
 #include "tests/run/run_scenarios.h"
@@ -35,7 +35,7 @@ static void caught(int sig, siginfo_t *si, void *context)
 	siglongjmp(back, sig * 100 + si->si_code);
 }
 
-/* The byte at p, or 1000 and more: the signal and its code. */
+/* The byte at p; or a number from 1000 on: the signal and its code. */
 static int look(const char *p)
 {
 	int c = sigsetjmp(back, 1);

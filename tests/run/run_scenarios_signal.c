@@ -93,7 +93,7 @@ static void on_lazy(int sig, siginfo_t *si, void *uc)
 	*(size_t *)(void *)page += 1;
 }
 
-/* Memory that its own handler opens page by page: what garbage collectors and databases do. */
+/* Memory that the program's handler opens page by page, as garbage collectors and databases do. */
 static int lazy_pages(void)
 {
 	lazy = mmap(NULL, 512 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -220,7 +220,10 @@ static void *shoot(void *arg)
 	return NULL;
 }
 
-/* One thread sends another signals as fast as it can while that one faults, maps and forks. */
+/*
+ * A thread sends signals to another thread as fast as possible, while the other thread faults, maps
+ * and forks.
+ */
 static int storm(void)
 {
 	pthread_t me = pthread_self(), t;
@@ -265,14 +268,15 @@ static int masks(void)
 	EXPECT(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
 	EXPECT(raise(SIGUSR2) == 0);
 	push_out();
-	void *p = map(MIB); /* a call of ours must not deliver it */
+	void *p = map(MIB); /* a call of the runtime must not deliver the signal */
 	fill(p, MIB, 1);
 	pid_t pid = fork();
 	if (pid == 0) {
 		(void)sigprocmask(SIG_SETMASK, NULL, &old);
 		n = sigismember(&old, SIGUSR2) * 10 +
 		    (sigpending(&old) == 0 && sigismember(&old, SIGUSR2));
-		_exit(n); /* blocked, and not pending: that is not inherited */
+		/* the signal is blocked and not pending, as pending signals are not inherited */
+		_exit(n);
 	}
 	EXPECT(waitpid(pid, &n, 0) == pid);
 	printf("%d\n", WEXITSTATUS(n));

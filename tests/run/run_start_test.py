@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Each system call of a start fails once: nothing hangs, nothing ends without a word, and no program runs that is not hosted without a line.
+"""Each system call of a start fails once: no process hangs or ends without a message, and no program runs unhosted
+without a line.
 
     run_start_test.py QUIRE FAIL_NTH STRIDE [FIRST]
 
-Fails call FIRST, FIRST + STRIDE, ... of `quire run`, of the loader, of the runtime and of the program, until there are no more.
-The error changes from one to the next.
+Fails call FIRST, FIRST + STRIDE, ... of `quire run`, of the loader, of the runtime and of the program, until there
+are no more calls. The error differs from call to call.
 """
 
 import concurrent.futures
@@ -28,7 +29,7 @@ TIMEOUT = 60
 
 
 def start(n):
-    """Fails the nth call. Answers (n, the call's number or "", status or "hangs", output, errors)."""
+    """Fails the nth call. Returns (n, the call's number or "", status or "hangs", output, errors)."""
     r, w = os.pipe()
     argv = [FAIL_NTH, str(n), str(ERRORS[n % len(ERRORS)]), QUIRE, "run", "--memory", "64M", "--report", "none", "--", "/bin/echo", "ran"]
     with subprocess.Popen(["/bin/sh", "-c", 'exec "$@" 3<&0 0</dev/null', "sh"] + argv, stdin=w, stdout=subprocess.PIPE,

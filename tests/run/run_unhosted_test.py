@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Memory that is not hosted is counted and said: in the report, in the JSON report, in the live line.
+"""Memory that is not hosted is counted and shown: in the report, in the JSON report, in the live line.
 
     run_unhosted_test.py QUIRE PROGRAM STATIC STATIC_HELPER
 
@@ -51,7 +51,7 @@ def what_is_hosted_is_not_counted():
 
 
 def each_kind_is_counted():
-    """As much as was written; while the kernel serves the program, and while other memory is paged."""
+    """The count equals the written memory, while the kernel serves the program and while other memory is paged."""
     for how in ("inline", "file", "shared", "executable"):
         for memory, argv in (("64M", [PROGRAM, how, "10000"]), ("8M", [PROGRAM, how, "10000"])):
             got, text = reports(memory, argv)
@@ -61,7 +61,7 @@ def each_kind_is_counted():
 
 
 def terminal_until(argv, word):
-    """Runs it on a terminal until it shows the word, then ends its input. Returns what it showed."""
+    """Runs the program on a terminal until the word appears, then ends its input. Returns the output."""
     pid, fd = pty.fork()
     if pid == 0:
         os.execvp(argv[0], argv)
@@ -88,12 +88,12 @@ def terminal_until(argv, word):
 
 def seen_while_it_runs():
     """
-    In the live line, and in the report: a static program that a hosted one starts, whose memory is all its own; and what a static
-    program starts that has closed all its descriptors, the family's gate among them.
+    In the live line, and in the report: a static program that a hosted one starts, whose memory is all its own; and
+    what a static program starts that has closed all its descriptors, the family's gate among them.
     """
     if STATIC is None:
         return
-    # a process that has the runtime might be about to join: a megabyte of it is not counted
+    # a process with the runtime might be about to join: one megabyte of it is not counted
     for argv, shown, least in (([STATIC, "hold", "10000"], b"not hosted 39", 10000),
                                (["env", STATIC_HELPER, "closing", PROGRAM, "hold", "10000"], b"not hosted 38", 10000 - 256)):
         with tempfile.NamedTemporaryFile() as f:
@@ -104,7 +104,7 @@ def seen_while_it_runs():
 
 
 def a_hosted_child_is_not_counted():
-    """Nor is what a forked or executed child shares with its parent for a moment."""
+    """Memory that a forked child shares with its parent for a moment is not counted either."""
     got, text = reports("64M", ["sh", "-c", 'for i in 1 2 3; do "$0" none 5000 & done; wait', PROGRAM])
     check(got["unhosted_peak_bytes"] < 2 * MIB, got, text)
 

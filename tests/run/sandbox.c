@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a container's default profile leaves of a root user's rights:
+ * Reduces a root user's rights to those of a container's default profile:
  *
  *   sandbox eperm|enosys|none [-CALL] ... PROGRAM [ARGUMENT ...]
  *
- * executes the program with Docker's default set of capabilities and a seccomp filter that answers EPERM or ENOSYS to
- * userfaultfd, io_uring_*, process_madvise and pidfd_getfd; with "none" to no call. The calls with the numbers -CALL are
- * forbidden besides. Ends with 9 if the kernel does not let it.
+ * executes the program with Docker's default set of capabilities and a seccomp filter that returns
+ * EPERM or ENOSYS for userfaultfd, io_uring_*, process_madvise and pidfd_getfd; with "none" to no
+ * call. The calls with the numbers -CALL are forbidden, too. Ends with status 9 if the kernel does
+ * not permit this.
  */
 #include <errno.h>
 #include <linux/audit.h>

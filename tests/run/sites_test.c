@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * run/sites.c, which finds system call instructions in code, against the plain definition of a site, on random bytes; and what it
- * does with the notes that a program carries.
+ * run/sites.c, which finds system call instructions in code, against the plain definition of a
+ * site, on random bytes; and its use of the notes in a program's object.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,7 +87,7 @@ static void finds_what_is_there(void **state)
 			int32_t from = (int32_t)at[i] + rand() % 16000 - 8000, rel;
 			if (i % 3 == 0 || from < 8 || from > (int32_t)LEN - 60)
 				continue;
-			/* a branch to the site, its inside, or what follows */
+			/* a branch to the site, into it, or behind it */
 			text[from] = i % 3 == 1 ? 0xe8 : 0x0f;
 			text[from + 1] = 0x84;
 			rel = (int32_t)at[i] + rand() % 10 - 1 - (from + (i % 3 == 1 ? 5 : 6));
@@ -138,7 +138,10 @@ static void execve_was_left_out(void **state)
 	assert_memory_equal(ours.entry, "\xb8\x3b\0\0\0\x0f\x05", 7);
 }
 
-/* `mov 8(%rax),%rsi` before the sched_setaffinity() of a new thread was taken for a branch to the site's inside. */
+/*
+ * `mov 8(%rax),%rsi` before the sched_setaffinity() of a new thread was once taken for a branch
+ * into the site.
+ */
 static void an_operand_is_taken_for_no_branch(void **state)
 {
 	struct library lib = { .text = text, .len = LEN };
@@ -166,7 +169,7 @@ static void notes_are_used_instead_of_a_search(void **state)
 	put_site(5000, SYS_munmap);
 	assert_int_equal(sites_find(&lib, &note, first), 2);
 	assert_int_equal(note.sn_state, SITES_NOTED);
-	put_site(9000, SYS_brk); /* not looked for any more: the note is used */
+	put_site(9000, SYS_brk); /* the sites are not searched again: the note is used */
 	assert_int_equal(sites_find(&lib, &note, site), 2);
 	assert_memory_equal(first, site, 2 * sizeof *site);
 	was = note;
@@ -199,7 +202,7 @@ static void cut(const char *from, const char *to, size_t n)
 	assert_true(fclose(f) == 0 && fclose(t) == 0);
 }
 
-/* What is noted of the library's file is what is found in the library. */
+/* The note made from the library's file equals the sites found in the mapped library. */
 static void the_note_of_the_library_is_what_is_found(void **state)
 {
 	static const char path[] = "/lib/x86_64-linux-gnu/libc.so.6";
@@ -229,7 +232,9 @@ static void the_note_of_the_library_is_what_is_found(void **state)
 	assert_int_equal(unlink(part), 0);
 }
 
-/* Debian 12's kernel tells the auxiliary vector by a file only: nothing was hosted there. */
+/*
+ * Debian 12's kernel gives the auxiliary vector only by a file: no program was once hosted there.
+ */
 static void the_vector_before_linux_6_4_is_read(void **state)
 {
 	Elf64_auxv_t v[64] = { 0 };

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""A hosted scenario that hangs is named with the stacks of all its threads before it is killed.
+"""The stacks of all threads of a hanging hosted scenario are printed before it is killed.
 
     stacks_test.py QUIRE HELPER
 """
@@ -19,7 +19,7 @@ tidy.leave_nothing()
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 TEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run_intercept_test.py")
-# The helper waits for a signal that never comes, once it has paged: it has a service thread then.
+# The helper pages, so that it has a service thread, and then waits for a signal that never arrives.
 SCENARIO = """#!/bin/sh
 [ "$1" = list ] && { echo waits; exit; }
 "%s" touch 1000 1

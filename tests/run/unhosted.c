@@ -3,7 +3,7 @@
  * Memory that stays the kernel's. unhosted HOW PAGES: writes so many pages of that kind.
  *
  *   none        ordinary memory: hosted
- *   inline      mapped by a system call that is made here, not in the C library
+ *   inline mapped by a system call in this program, not in the C library
  *   file        a private mapping of a file
  *   shared      shared anonymous memory
  *   executable  memory that may be executed
