@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # image.sh DIR [what...]: makes DIR/root.img, an ext2 file system with Debian's own programs, and DIR/swap.img. what:
-# programs beside busybox: sort, sqlite3, python3, gcc. Files in DIR/extra are added last. SIZE and SWAP: sizes of the
+# programs beside busybox: sort, sqlite3, python3, gcc; any other word is a package, which is added with the packages that it
+# depends on. Files in DIR/extra are added last. SIZE and SWAP: sizes of the
 # images in MiB (1024, 512). ARCH: x86_64 (takes the programs installed on this machine) or riscv64 (takes whole
 # packages: debian.sh).
 set -eu
@@ -40,6 +41,45 @@ tree()
 	for d in "$@"; do
 		mkdir -p "$root$(dirname "$d")"
 		cp -a "$d" "$root$(dirname "$d")/"
+	done
+}
+
+# The installed ones of the packages, with those that they depend on.
+closure()
+{
+	seen=' ' todo=$*
+	while [ -n "$todo" ]; do
+		p=${todo%% *} todo=${todo#"$p"} todo=${todo# }
+		case $seen in *" $p "*) continue ;; esac
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || continue
+		seen="$seen$p "
+		todo="$todo $(dpkg-query -W -f '${Depends}, ${Pre-Depends}' "$p" | tr ',|' '\n\n' |
+			sed 's/^ *//; s/[ (:].*//' | tr '\n' ' ')"
+		todo=${todo# }
+	done
+	echo "$seen"
+}
+
+# A file of an installed package. A link stays one, and what it leads to comes with it.
+put_installed()
+{
+	case $1 in /bin/* | /sbin/*) set -- "/usr$1" ;; esac
+	if [ -L "$1" ] && [ ! -e "$root$1" ] && [ ! -L "$root$1" ]; then
+		mkdir -p "$root$(dirname "$1")"
+		cp -P "$1" "$root$1"
+		put_installed "$(realpath -s -m "$(dirname "$1")/$(readlink "$1" | sed 's,^/,../../../../../../../../,')")"
+	elif [ -f "$1" ]; then
+		put "$1"
+	fi
+}
+
+# Installed packages, and what they depend on, without what belongs to the system.
+installed()
+{
+	for p in $(closure "$@"); do
+		case $p in libc6 | libc-bin | base-files | debconf | dpkg | tzdata | libc6-dev | gcc-* | ucf | systemd | init* | login | passwd) continue ;; esac
+		dpkg-query -L "$p" | grep -v '^/usr/share/\(doc\|man\|locale\|lintian\|info\|bash-completion\)\|^/usr/include' |
+			while read -r f; do put_installed "$f"; done
 	done
 }
 
@@ -100,6 +140,7 @@ for what in "$@"; do
 		done
 		put /lib/x86_64-linux-gnu/libgcc_s.so.1
 		;;
+	*) installed "$what" ;;
 	esac
 done
 [ -d "$dir/extra" ] && cp -a "$dir/extra/." "$root/"

@@ -55,6 +55,13 @@ struct anon_map *anonmap_alloc(struct vm *, uint64_t npages); /* refcnt 1; NULL:
 void anonmap_hold(struct anon_map *);
 void anonmap_rele(struct anon_map *); /* the last reference drops all slots */
 uint64_t anonmap_npages(struct anon_map *);
+/*
+ * Sets the end of the object that the map holds: a fault on an empty slot at index npages or above gives VM_EOF. A new map has
+ * no limit. An owner that makes the object shorter sets the limit first, then drops the slots: a fault that came before the
+ * limit has its slot busy, and the drop waits for it.
+ */
+void anonmap_limit(struct anon_map *, uint64_t npages);
+bool anonmap_ends(struct anon_map *, uint64_t idx); /* true if idx is at the limit or above */
 bool anonmap_grow(struct anon_map *, uint64_t npages); /* the map only grows; false: no memory */
 /* Makes room for need entries below index 0 and returns by how much every index rose (at the cost
  * of one table); less than need: no memory, or the map is as high as maps get. Only for a map with

@@ -48,6 +48,7 @@ enum {
 	EROFS = 30,
 	EMLINK = 31,
 	EPIPE = 32,
+	EDOM = 33,
 	ERANGE = 34,
 	EDEADLK = 35,
 	ENAMETOOLONG = 36,
@@ -55,17 +56,21 @@ enum {
 	ENOSYS = 38,
 	ENOTEMPTY = 39,
 	ELOOP = 40,
+	EIDRM = 43,
 	EOVERFLOW = 75,
 	ENOTSOCK = 88,
 	EMSGSIZE = 90,
+	EPROTOTYPE = 91,
 	ENOPROTOOPT = 92,
 	EPROTONOSUPPORT = 93,
 	ESOCKTNOSUPPORT = 94,
 	EOPNOTSUPP = 95,
 	EAFNOSUPPORT = 97,
 	EADDRINUSE = 98,
+	ENOBUFS = 105,
 	EISCONN = 106,
 	ENOTCONN = 107,
+	ETOOMANYREFS = 109,
 	ETIMEDOUT = 110,
 	ECONNREFUSED = 111,
 	ERESTART = 512,
@@ -85,7 +90,8 @@ int kvsnprintf(char *, size_t, const char *, __builtin_va_list);
 
 extern struct vm *the_vm;
 extern struct as *the_kas;
-void *kalloc(size_t); /* may sleep; NULL: no memory */
+void *kalloc(size_t);            /* may sleep; NULL: no memory */
+void kalloc_begin_denying(void); /* from now on the command line's kalloc.deny has effect */
 void *kzalloc(size_t);
 void kfree(void *, size_t);
 /*

@@ -292,6 +292,8 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 		len += off - in->i_size;
 		off = in->i_size;
 	}
+	if (off > FILE_BYTES_MOST || len > FILE_BYTES_MOST - off)
+		return -EFBIG;
 	end = blocks_for(off + len);
 	if ((err = map_grow(e, end)) != 0)
 		return err;
@@ -317,7 +319,7 @@ int ext2_truncate(struct inode *in, uint64_t size)
 
 	if (inode_type(in) == S_IFLNK && e->e_fast)
 		return 0;
-	if (size > 1ull << 32)
+	if (size > FILE_BYTES_MOST)
 		return -EFBIG;
 	if (!shorter && (err = grow_file(e, size)) != 0)
 		return err;

@@ -10,7 +10,8 @@
  */
 #include "kernel/fs/ext2.h"
 
-#define HEAD 8u /* bytes of an entry before its name */
+#define HEAD 8u           /* bytes of an entry before its name */
+#define LINKS_MOST 32000u /* the format's: an inode counts its names in 16 bits */
 
 static unsigned entry_size(size_t namelen) { return (unsigned)((HEAD + namelen + 3) & ~(size_t)3); }
 
@@ -195,9 +196,11 @@ static int ext2_create(struct inode *dir, const char *name, size_t len, unsigned
     uint64_t rdev, struct inode **ip)
 {
 	struct inode *i;
-	int err = ext2_ialloc(mode, &i);
+	int err;
 
-	if (err != 0)
+	if ((mode & S_IFMT) == S_IFDIR && dir->i_nlink >= LINKS_MOST)
+		return -EMLINK;
+	if ((err = ext2_ialloc(mode, &i)) != 0)
 		return err;
 	if (inode_type(i) == S_IFDIR) {
 		err = dir_begin(i, dir);
@@ -238,6 +241,8 @@ static int ext2_link(struct inode *dir, const char *name, size_t len, struct ino
 		return -EPERM;
 	if (i->i_nlink == 0)
 		return -ENOENT;
+	if (i->i_nlink >= LINKS_MOST)
+		return -EMLINK;
 	if ((err = add_entry(dir, name, len, i->i_ino, i->i_mode)) == 0) {
 		i->i_nlink++;
 		i->i_ctime = vfs_now();
@@ -294,13 +299,14 @@ static bool is_other(
 	return false;
 }
 
-static bool is_empty(struct inode *dir)
+/* 0, -ENOTEMPTY, or why the directory cannot be read. */
+static int check_empty(struct inode *dir)
 {
 	uint64_t pos = 0;
 	bool empty = true;
+	int err = ext2_readdir(dir, &pos, is_other, &empty);
 
-	(void)ext2_readdir(dir, &pos, is_other, &empty);
-	return empty;
+	return err == 0 && !empty ? -ENOTEMPTY : err;
 }
 
 static void lose_name(struct inode *dir, struct inode *i)
@@ -324,8 +330,8 @@ static int ext2_unlink(struct inode *dir, const char *name, size_t len, struct i
 		return -ENOTDIR;
 	if (!rmdir && inode_type(i) == S_IFDIR)
 		return -EISDIR;
-	if (rmdir && !is_empty(i))
-		return -ENOTEMPTY;
+	if (rmdir && (err = check_empty(i)) != 0)
+		return err;
 	if ((w.w_buf = kalloc(BLOCK)) == NULL)
 		return -ENOMEM;
 	if ((err = find_entry(dir, name, len, &w)) == 0 && (err = remove_entry(dir, &w)) == 0)
@@ -334,20 +340,43 @@ static int ext2_unlink(struct inode *dir, const char *name, size_t len, struct i
 	return err;
 }
 
-static int set_entry(struct inode *dir, const char *name, size_t len, struct inode *i)
+/* The name leads to i from now on. buf: a block's room. */
+static int set_entry(struct inode *dir, const char *name, size_t len, struct inode *i, char *buf)
 {
-	struct where w = { .w_buf = kalloc(BLOCK) };
-	int err = w.w_buf == NULL ? -ENOMEM : find_entry(dir, name, len, &w);
+	struct where w = { .w_buf = buf };
+	int err = find_entry(dir, name, len, &w);
 
-	if (err == 0) {
-		entry_at(w.w_buf, w.w_at)->e_ino = (uint32_t)i->i_ino;
-		entry_at(w.w_buf, w.w_at)->e_type = (uint8_t)type_of(i->i_mode);
-		err = block_write(dir, w.w_block, w.w_buf);
+	if (err != 0)
+		return err;
+	entry_at(buf, w.w_at)->e_ino = (uint32_t)i->i_ino;
+	entry_at(buf, w.w_at)->e_type = (uint8_t)type_of(i->i_mode);
+	return block_write(dir, w.w_block, buf);
+}
+
+/* The name in `to` leads to i; old, which it led to, loses it. buf: a block's room. */
+static int give_new_name(struct inode *from, struct inode *to, const char *nname, size_t nlen,
+    struct inode *i, struct inode *old, char *buf)
+{
+	bool dir = inode_type(i) == S_IFDIR;
+	int err;
+
+	if (old == NULL && dir && to != from && to->i_nlink >= LINKS_MOST) {
+		err = -EMLINK;
+	} else if (old == NULL) {
+		err = add_entry(to, nname, nlen, i->i_ino, i->i_mode);
+	} else if (dir != (inode_type(old) == S_IFDIR)) {
+		err = dir ? -ENOTDIR : -EISDIR;
+	} else if ((err = dir ? check_empty(old) : 0) != 0) {
+		return err;
+	} else if ((err = set_entry(to, nname, nlen, i, buf)) == 0) {
+		lose_name(to, old);
 	}
-	kfree(w.w_buf, BLOCK);
+	if (err == 0 && dir)
+		to->i_nlink++;
 	return err;
 }
 
+/* Memory is allocated before the first change: for want of it the file keeps its old name, and has no other. */
 static int ext2_rename(struct inode *from, const char *name, size_t len, struct inode *i,
     struct inode *to, const char *nname, size_t nlen, struct inode *old)
 {
@@ -358,33 +387,20 @@ static int ext2_rename(struct inode *from, const char *name, size_t len, struct 
 		return -EXDEV;
 	if (old == i)
 		return 0;
-	if (old != NULL) {
-		bool dir = inode_type(i) == S_IFDIR;
-
-		if (dir != (inode_type(old) == S_IFDIR))
-			return dir ? -ENOTDIR : -EISDIR;
-		if (dir && !is_empty(old))
-			return -ENOTEMPTY;
-		if ((err = set_entry(to, nname, nlen, i)) != 0)
-			return err;
-		lose_name(to, old);
-		if (dir)
-			to->i_nlink++;
-	} else if ((err = add_entry(to, nname, nlen, i->i_ino, i->i_mode)) != 0) {
-		return err;
-	} else if (inode_type(i) == S_IFDIR) {
-		to->i_nlink++;
-	}
 	if ((w.w_buf = kalloc(BLOCK)) == NULL)
 		return -ENOMEM;
+	if ((err = give_new_name(from, to, nname, nlen, i, old, w.w_buf)) != 0) {
+		kfree(w.w_buf, BLOCK);
+		return err;
+	}
 	if ((err = find_entry(from, name, len, &w)) == 0)
 		err = remove_entry(from, &w);
-	kfree(w.w_buf, BLOCK);
 	if (inode_type(i) == S_IFDIR) {
 		from->i_nlink--;
 		if (from != to)
-			(void)set_entry(i, "..", 2, to);
+			(void)set_entry(i, "..", 2, to, w.w_buf);
 	}
+	kfree(w.w_buf, BLOCK);
 	i->i_ctime = vfs_now();
 	i->i_dirty = from->i_dirty = to->i_dirty = true;
 	return err;

@@ -83,7 +83,7 @@ static int make_room(struct inode *i, uint64_t off, uint64_t *len)
 {
 	int err;
 
-	if (off + *len > 1ull << 32)
+	if (off > FILE_BYTES_MOST || *len > FILE_BYTES_MOST - off)
 		return -EFBIG;
 	if (i->i_ops->io_extend == NULL)
 		return 0;

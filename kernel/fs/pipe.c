@@ -100,10 +100,9 @@ static int wait_pipe(struct pipe *p, bool (*cond)(void *), void *arg, bool nonbl
 	return err == -EINTR ? -ERESTART : err;
 }
 
-int pipe_broken(const struct file *f)
+int pipe_broken(void)
 {
-	if (!(f->f_flags & O_NOSIGPIPE))
-		signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
+	signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
 	return -EPIPE;
 }
 
@@ -234,7 +233,7 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 		mach_mutex_enter(&p->p_lock);
 		if (p->p_readers == 0) {
 			mach_mutex_exit(&p->p_lock);
-			err = pipe_broken(f);
+			err = pipe_broken();
 			break;
 		}
 		make_room(p, len - done);
@@ -420,7 +419,7 @@ int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift, b
 		}
 		mach_mutex_exit(&p->p_lock);
 		if (broken)
-			return pipe_broken(f);
+			return pipe_broken();
 		if ((err = wait_pipe(p, can_add_piece, p, nonblock)) != 0)
 			return err;
 	}
@@ -562,7 +561,7 @@ int pipe_await(struct file *f, bool write, bool nonblock)
 	int err =
 	    write ? wait_pipe(p, can_write, &w, nonblock) : wait_pipe(p, can_read, p, nonblock);
 
-	return err == 0 && write && p->p_readers == 0 ? pipe_broken(f) : err;
+	return err == 0 && write && p->p_readers == 0 ? pipe_broken() : err;
 }
 
 int64_t pipe_to_file(struct file *in, struct file *out, char *buf, uint64_t len, uint64_t off)

@@ -98,17 +98,16 @@ static const struct entry *entries_of(enum what w, size_t *n)
 	}
 }
 
+/* The open file of a process: a reference, or NULL. */
 static struct file *file_of(int pid, unsigned fd)
 {
+	struct files *fs = proc_hold_files(pid);
 	struct file *f = NULL;
-	struct proc *p;
 
-	mach_mutex_enter(&proc_lock);
-	p = proc_find(pid);
-	if (p != NULL && p->p_files != NULL && fd < p->p_files->fs_n &&
-	    (f = p->p_files->fs_file[fd]) != NULL)
-		file_hold(f);
-	mach_mutex_exit(&proc_lock);
+	if (fs != NULL) {
+		f = files_get(fs, (int)fd);
+		files_put(fs);
+	}
 	return f;
 }
 
@@ -150,6 +149,25 @@ static int dir_lookup(struct inode *dir, const char *name, size_t len, struct in
 	return found ? make_inode(W_PID, (int)number, S_IFDIR | 0555, 0, ip) : -ENOENT;
 }
 
+/* The descriptors of a process, from *pos on. */
+static int list_files(int pid, uint64_t *pos, readdir_fn *fn, void *arg)
+{
+	struct files *fs = proc_hold_files(pid);
+	char name[16];
+	int fd;
+
+	while (fs != NULL && *pos < FILES_MOST && (fd = files_next(fs, (unsigned)*pos)) >= 0) {
+		ksnprintf(name, sizeof(name), "%d", fd);
+		*pos = (uint64_t)fd;
+		if (!fn(arg, name, strlen(name), (uint64_t)fd + 2, 10, (uint64_t)fd + 1))
+			break;
+		*pos = (uint64_t)fd + 1;
+	}
+	if (fs != NULL)
+		files_put(fs);
+	return 0;
+}
+
 static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
 {
 	const struct entry *e;
@@ -161,18 +179,8 @@ static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *a
 		if (!fn(arg, e[*pos].e_name, strlen(e[*pos].e_name), *pos + 2, e[*pos].e_mode >> 12,
 			*pos + 1))
 			return 0;
-	if (what_of(dir) == W_FD) {
-		for (; *pos < 1024; ++*pos) {
-			struct file *f = file_of(pid_of(dir), (unsigned)*pos);
-
-			if (f == NULL)
-				continue;
-			file_put(f);
-			ksnprintf(name, sizeof(name), "%lu", *pos);
-			if (!fn(arg, name, strlen(name), *pos + 2, 10, *pos + 1))
-				return 0;
-		}
-	}
+	if (what_of(dir) == W_FD)
+		return list_files(pid_of(dir), pos, fn, arg);
 	if (what_of(dir) != W_ROOT)
 		return 0;
 	mach_mutex_enter(&proc_lock);

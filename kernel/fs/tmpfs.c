@@ -147,6 +147,12 @@ static int tmp_extend(struct inode *i, uint64_t off, uint64_t len)
 	return off + len < off ? -EFBIG : tmp_room(tmp_of(i), off + len);
 }
 
+/* Mappings end with the page in which the file does. i_lock held. */
+static void tmp_end_mappings(struct tmpfile *t, uint64_t size)
+{
+	anonmap_limit(t->t_map, vm_btop(vm_page_round(size)));
+}
+
 static int tmp_truncate(struct inode *i, uint64_t size)
 {
 	struct tmpfile *t = tmp_of(i);
@@ -155,6 +161,7 @@ static int tmp_truncate(struct inode *i, uint64_t size)
 
 	if (err != 0)
 		return err;
+	tmp_end_mappings(t, size);
 	i->i_size = size;
 	i->i_blocks = vm_page_round(size) / 512;
 	i->i_mtime = i->i_ctime = vfs_now();
@@ -199,10 +206,14 @@ static int64_t tmp_write(struct file *f, const void *buf, uint64_t len, uint64_t
 	mach_mutex_enter(&i->i_lock);
 	if (f->f_flags & O_APPEND)
 		off = i->i_size;
-	if ((err = tmp_extend(i, off, len)) == 0 &&
-	    (e = as_copyout(tmp_as, buf, t->t_at + off, len)) == VM_OK && off + len > i->i_size) {
-		i->i_size = off + len;
-		i->i_blocks = vm_page_round(i->i_size) / 512;
+	if ((err = tmp_extend(i, off, len)) == 0 && len > 0) {
+		tmp_end_mappings(t, off + len > i->i_size ? off + len : i->i_size);
+		e = as_copyout(tmp_as, buf, t->t_at + off, len);
+		if (e == VM_OK && off + len > i->i_size) {
+			i->i_size = off + len;
+			i->i_blocks = vm_page_round(i->i_size) / 512;
+		}
+		tmp_end_mappings(t, i->i_size);
 	}
 	i->i_mtime = i->i_ctime = vfs_now();
 	mach_mutex_exit(&i->i_lock);
@@ -269,7 +280,8 @@ static int make_file(unsigned mode, const char *text, struct inode **ip)
 	switch (mode & S_IFMT) {
 	case S_IFREG:
 		ops = &file_ops;
-		t->t_map = anonmap_alloc(the_vm, 1);
+		if ((t->t_map = anonmap_alloc(the_vm, 1)) != NULL)
+			tmp_end_mappings(t, 0);
 		break;
 	case S_IFLNK:
 		ops = &link_ops;

@@ -303,10 +303,15 @@ int vfs_path_file(struct inode *i, char *buf, size_t room)
 		return vfs_path(i, buf, room);
 	if ((dir = tmpfs_directory_of(i)) == NULL && i->i_parent == 0)
 		return -ENOENT;
-	if (dir == NULL)
-		dir = icache_find(i->i_fs, i->i_parent);
-	if (dir == NULL && (i->i_fs != vfs_root->i_fs || ext2_iget(i->i_parent, &dir) != 0))
-		return -ENOENT;
+	if (dir == NULL && (dir = icache_find(i->i_fs, i->i_parent)) == NULL) {
+		if (i->i_fs != vfs_root->i_fs)
+			return -ENOENT;
+		mach_mutex_enter(&vfs_lock); /* of two threads that read an inode one makes it */
+		n = ext2_iget(i->i_parent, &dir);
+		mach_mutex_exit(&vfs_lock);
+		if (n != 0)
+			return -ENOENT;
+	}
 	if ((n = vfs_path(dir, buf, room)) > 0) {
 		mach_mutex_enter(&vfs_lock);
 		(void)dir->i_ops->io_readdir(dir, &pos, find_name, &f);

@@ -31,8 +31,6 @@
 #define O_NOFOLLOW 0400000u
 #define O_CLOEXEC 02000000u
 #define O_PATH 010000000u
-/* not a flag of Linux: set in a call's own copy of a file for EPIPE without SIGPIPE */
-#define O_NOSIGPIPE 0x80000000u
 #define POLLIN 1
 #define POLLOUT 4
 #define POLLERR 8
@@ -40,6 +38,8 @@
 #define POLLNVAL 32
 #define POLLRDNORM 64
 #define POLLWRNORM 256
+#define POLLRDHUP 0x2000
+#define FILE_BYTES_MOST (1ull << 32)
 #define PATH_MAX 4096u
 #define NAME_MAX 255u
 
@@ -157,6 +157,7 @@ void swap_init(void);
 
 /* ---- open files ---- */
 struct pollwait;
+struct iovec;
 struct file_ops {
 	/*
 	 * buf: kernel memory. Return bytes, or a negative error. Blocking calls return -EINTR
@@ -164,6 +165,11 @@ struct file_ops {
 	 */
 	int64_t (*fo_read)(struct file *, void *buf, uint64_t len, uint64_t off);
 	int64_t (*fo_write)(struct file *, const void *buf, uint64_t len, uint64_t off);
+	/*
+	 * For files that carry messages: moves the program's n pieces in one transfer. NULL: the
+	 * pieces are moved one by one.
+	 */
+	int64_t (*fo_vector)(struct file *, const struct iovec *, unsigned n, bool write);
 	int (*fo_poll)(struct file *); /* returns the POLL* bits that are set now */
 	int64_t (*fo_ioctl)(struct file *, unsigned cmd, uint64_t arg);
 	void (*fo_close)(struct file *);
@@ -233,11 +239,8 @@ struct inode *devfs_init(void);
 const struct file_ops *devfs_find(uint64_t rdev);
 struct inode *procfs_init(void);
 int pipe_new(struct file **r, struct file **w, unsigned flags);
-/*
- * For a writer of f whose data no process will read: sends SIGPIPE, unless f forbids it. Returns
- * -EPIPE.
- */
-int pipe_broken(const struct file *f);
+/* For a writer whose data no process will read: sends SIGPIPE. Returns -EPIPE. */
+int pipe_broken(void);
 int fifo_open(struct inode *, struct file *); /* makes the file an end of the FIFO; 0 or an error */
 void fifo_init(void);
 bool file_is_pipe(const struct file *);

@@ -347,18 +347,6 @@ static int own_files(const struct proc *p, struct files **fs)
 	return *fs != NULL ? 0 : -ENOMEM;
 }
 
-static void take_files(struct proc *p, struct files *fs)
-{
-	struct files *old = p->p_files;
-
-	if (fs == NULL)
-		return;
-	mach_mutex_enter(&proc_lock);
-	p->p_files = fs;
-	mach_mutex_exit(&proc_lock);
-	files_put(old);
-}
-
 static int exec_image(
     struct image *im, struct image *loader, const char *path, char **argv, char **envp)
 {
@@ -401,7 +389,8 @@ static int exec_image(
 	    p, as, top, im, loader != NULL ? loader->i_bias : 0, entry, path, argv, envp, &sp);
 	if (err != 0 || (err = own_files(p, &files)) != 0 || (err = end_others(p)) != 0)
 		goto fail;
-	take_files(p, files);
+	if (files != NULL)
+		proc_set_files(p, files);
 	p->p_stack_top = top;
 	take_over(p, as);
 	timers_forget(p, false);

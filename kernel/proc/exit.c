@@ -91,8 +91,8 @@ static void proc_end(struct proc *p)
 		end_other_processes();
 	timers_forget(p, true);
 	filelock_drop(p, NULL);
-	files_put(p->p_files);
-	p->p_files = NULL;
+	sem_exit(p);
+	proc_set_files(p, NULL);
 	leave_space(p);
 	proc_set_inode(&p->p_exe, NULL);
 	/*

@@ -24,6 +24,7 @@ static bool files_grow(struct files *fs, unsigned want)
 	struct file **file;
 	uint8_t *flag;
 
+	KASSERT(want <= FILES_MOST);
 	while (n < want)
 		n *= 2;
 	if (n == fs->fs_n)
@@ -104,9 +105,8 @@ int fd_install(struct files *fs, struct file *f, unsigned from, bool cloexec)
 	return fd;
 }
 
-struct file *fd_get(int fd)
+struct file *files_get(struct files *fs, int fd)
 {
-	struct files *fs = this_proc()->p_files;
 	struct file *f = NULL;
 
 	mach_mutex_enter(&fs->fs_lock);
@@ -115,6 +115,43 @@ struct file *fd_get(int fd)
 	mach_mutex_exit(&fs->fs_lock);
 	return f;
 }
+
+int files_next(struct files *fs, unsigned from)
+{
+	int fd = -1;
+
+	mach_mutex_enter(&fs->fs_lock);
+	for (unsigned i = from; i < fs->fs_n && fd < 0; i++)
+		if (fs->fs_file[i] != NULL)
+			fd = (int)i;
+	mach_mutex_exit(&fs->fs_lock);
+	return fd;
+}
+
+struct files *proc_hold_files(int pid)
+{
+	struct files *fs = NULL;
+	struct proc *p;
+
+	mach_mutex_enter(&proc_lock);
+	if ((p = proc_find(pid)) != NULL && (fs = p->p_files) != NULL)
+		fs->fs_refcnt++;
+	mach_mutex_exit(&proc_lock);
+	return fs;
+}
+
+void proc_set_files(struct proc *p, struct files *fs)
+{
+	struct files *old;
+
+	mach_mutex_enter(&proc_lock);
+	old = p->p_files;
+	p->p_files = fs;
+	mach_mutex_exit(&proc_lock);
+	files_put(old);
+}
+
+struct file *fd_get(int fd) { return files_get(this_proc()->p_files, fd); }
 
 struct file *fd_get_kind(int fd, const struct file_ops *ops, int other, int64_t *err)
 {
@@ -126,6 +163,31 @@ struct file *fd_get_kind(int fd, const struct file_ops *ops, int other, int64_t 
 	if (f != NULL)
 		file_put(f);
 	return NULL;
+}
+
+int fd_replace(struct files *fs, struct file *f, unsigned fd, bool cloexec)
+{
+	struct file *old = NULL;
+	int err = 0;
+
+	mach_mutex_enter(&fs->fs_lock);
+	if (fd >= this_proc()->p_rlim[7].cur)
+		err = -EBADF;
+	else if (!files_grow(fs, fd + 1))
+		err = -ENOMEM;
+	if (err == 0) {
+		old = fs->fs_file[fd];
+		fs->fs_file[fd] = f;
+		fs->fs_cloexec[fd] = cloexec;
+	}
+	mach_mutex_exit(&fs->fs_lock);
+	if (err != 0)
+		file_put(f);
+	if (old != NULL) {
+		filelock_drop(this_proc(), old->f_inode);
+		file_put(old);
+	}
+	return err != 0 ? err : (int)fd;
 }
 
 int fd_close(struct files *fs, int fd)

@@ -92,7 +92,9 @@ void proc_init(void)
 	mach_mutex_init(&proc_lock, 7, "processes");
 	syscall_init();
 	shm_init();
+	sem_init();
 	socket_init();
+	epoll_init();
 	u = first_process_new();
 	open_console(u->u_proc);
 	if (words == NULL)
@@ -101,6 +103,7 @@ void proc_init(void)
 	if ((err = proc_exec(argv[0], argv, envp)) != 0)
 		kpanic("%s: error %d", argv[0], -err);
 	kfree(words, ARCH_CMDLINE_MAX);
+	kalloc_begin_denying();
 	first_process_begins(u);
 	if ((t = thread_new(signal_loop, NULL, "signals")) != NULL)
 		thread_go(t);

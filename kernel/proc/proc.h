@@ -108,7 +108,7 @@ struct proc {
 	/* changed by the process's own thread, or while all threads are stopped: a reference */
 	struct as *p_as;
 	bool p_borrowed; /* p_as is the parent's until exec or exit (vfork) */
-	struct files *p_files;
+	struct files *p_files; /* proc_lock to change, or to read another process's */
 	struct sighand *p_sighand;
 	struct inode *p_cwd;  /* proc_lock */
 	struct inode *p_root; /* proc_lock: chroot's */
@@ -239,6 +239,15 @@ uint64_t proc_cpu_ns(struct proc *); /* CPU time of the process's threads in ns;
 struct files *files_new(void);
 struct files *files_dup(struct files *);
 void files_put(struct files *);
+#define FILES_MOST (1u << 20) /* that RLIMIT_NOFILE may allow: Linux's nr_open */
+struct file *files_get(
+    struct files *, int fd); /* a reference; NULL: the number means no file. Takes fs_lock */
+int files_next(struct files *,
+    unsigned from); /* the first number from there on that means a file; -1: none. Takes fs_lock */
+/* A reference to the table of a process, for files_put; NULL: there is no such process, or it has ended. Takes proc_lock. */
+struct files *proc_hold_files(int pid);
+/* The table of a process becomes fs (NULL: none), whose reference is taken over. Takes proc_lock; may sleep. */
+void proc_set_files(struct proc *, struct files *fs);
 int fd_install(
     struct files *, struct file *, unsigned from, bool cloexec); /* takes over the reference */
 struct file *fd_get(int fd);                                     /* a reference; NULL */
@@ -247,6 +256,8 @@ struct file *fd_get(int fd);                                     /* a reference;
  * or `other` (the file has other operations).
  */
 struct file *fd_get_kind(int fd, const struct file_ops *, int other, int64_t *err);
+/* The number means f from now on, whose reference is taken over; no other thread sees the number free between. fd, -EBADF or -ENOMEM. */
+int fd_replace(struct files *, struct file *f, unsigned fd, bool cloexec);
 int fd_close(struct files *, int fd);
 /*
  * Gets or sets whether exec closes the descriptor. set: 0 or 1: the new value; -1: only get. Takes
@@ -357,7 +368,10 @@ void futex_exit_robust(struct uthread *);
 int path_find(uint64_t dirfd, uint64_t path, unsigned flags,
     struct inode **); /* the arguments are fstatat's; sys/path.c */
 void shm_init(void);
+void sem_init(void);
+void sem_exit(const struct proc *);
 void socket_init(void);
+void epoll_init(void);
 uint64_t wall_ns(void); /* since 1970 */
 /*
  * Nanoseconds of a span of time, at most a century, so that adding it to a time does not overflow.

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * epoll: a list of files, polled as by poll. Edge-triggered entries behave as level-triggered
- * entries, which makes no difference to programs that read until EAGAIN. Locks: e_lock (sleeps).
- * Left out: nesting, EPOLLEXCLUSIVE.
+ * entries, which makes no difference to programs that read until EAGAIN. An epoll may watch other
+ * epolls, NEST_MOST levels deep; no epoll is below itself.
+ *
+ * Locks: nest_lock: while it is held no epoll begins to watch another. Then e_lock: an epoll's lock
+ * is taken before the locks of the epolls that it watches. Both sleep. Left out: EPOLLEXCLUSIVE.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
 
 #define EPOLL_ONESHOT 0x40000000u
 #define AGAIN_NS 20000000u
+#define NEST_MOST 5u
 
 struct epoll_event {
 	uint32_t events;
@@ -27,6 +31,8 @@ struct epoll {
 	struct watch *e_list;
 };
 
+static struct mach_mutex nest_lock;
+
 static void epoll_close(struct file *f)
 {
 	struct epoll *e = f->f_data;
@@ -40,7 +46,8 @@ static void epoll_close(struct file *f)
 	kfree(e, sizeof(*e));
 }
 
-static const struct file_ops epoll_ops = { .fo_close = epoll_close };
+static int epoll_poll(struct file *f);
+static const struct file_ops epoll_ops = { .fo_poll = epoll_poll, .fo_close = epoll_close };
 
 static int64_t create_epoll(bool cloexec)
 {
@@ -51,6 +58,9 @@ static int64_t create_epoll(bool cloexec)
 	mach_mutex_init(&((struct epoll *)f->f_data)->e_lock, 5, "epoll");
 	return fd_install(this_proc()->p_files, f, 0, cloexec);
 }
+
+void epoll_init(void) { mach_mutex_init(&nest_lock, 4, "nesting of epolls"); }
+
 int64_t sys_epoll_create(const uint64_t *a)
 {
 	return (int)a[0] <= 0 ? -EINVAL : create_epoll(false);
@@ -64,6 +74,31 @@ static struct watch **find_watch(struct epoll *e, int fd)
 	while (*p != NULL && (*p)->w_fd != fd)
 		p = &(*p)->w_next;
 	return p;
+}
+
+/*
+ * May an epoll with `above` levels above watch the epoll of f? Not if e is below f (then each would wait for the other), nor if there are
+ * more than NEST_MOST levels. -ELOOP. nest_lock held.
+ */
+static int64_t check_nesting(const struct epoll *e, struct file *f, unsigned above)
+{
+	struct epoll *below = f->f_data;
+	int64_t err = below == e || above >= NEST_MOST ? -ELOOP : 0;
+
+	KASSERT(mach_mutex_held(&nest_lock));
+	if (err != 0)
+		return err;
+	mach_mutex_enter(&below->e_lock);
+	for (struct watch *w = below->e_list; w != NULL && err == 0; w = w->w_next) {
+		struct file *g = fd_get(w->w_fd);
+
+		if (g != NULL && g == w->w_file && g->f_ops == f->f_ops)
+			err = check_nesting(e, g, above + 1);
+		if (g != NULL)
+			file_put(g);
+	}
+	mach_mutex_exit(&below->e_lock);
+	return err;
 }
 
 /* op: 1 add, 2 delete, 3 modify */
@@ -97,6 +132,25 @@ static int64_t change_watch(
 	return 0;
 }
 
+/* An epoll that is to be watched is looked into first; no other thread nests epolls meanwhile. */
+static int64_t control(
+    struct epoll *e, const uint64_t *a, struct file *f, const struct epoll_event *ev)
+{
+	bool nests = a[1] == 1 && f->f_ops == &epoll_ops;
+	int64_t r = 0;
+
+	if (nests)
+		mach_mutex_enter(&nest_lock);
+	if (!nests || (r = check_nesting(e, f, 1)) == 0) {
+		mach_mutex_enter(&e->e_lock);
+		r = change_watch(e, a[1], (int)a[2], f, ev);
+		mach_mutex_exit(&e->e_lock);
+	}
+	if (nests)
+		mach_mutex_exit(&nest_lock);
+	return r;
+}
+
 int64_t sys_epoll_ctl(const uint64_t *a)
 {
 	struct file *ef = fd_get((int)a[0]), *f = fd_get((int)a[2]);
@@ -111,11 +165,8 @@ int64_t sys_epoll_ctl(const uint64_t *a)
 		else if (inode_type(f->f_inode) == S_IFDIR ||
 		    (f->f_ops == &file_pages_ops && inode_type(f->f_inode) == S_IFREG))
 			r = -EPERM;
-		else {
-			mach_mutex_enter(&((struct epoll *)ef->f_data)->e_lock);
-			r = change_watch(ef->f_data, a[1], (int)a[2], f, &ev);
-			mach_mutex_exit(&((struct epoll *)ef->f_data)->e_lock);
-		}
+		else
+			r = control(ef->f_data, a, f, &ev);
 	}
 	if (f != NULL)
 		file_put(f);
@@ -124,35 +175,68 @@ int64_t sys_epoll_ctl(const uint64_t *a)
 	return r;
 }
 
+/* What the entry tells of now; -1: its descriptor has come to mean another file, or none. e_lock of its epoll held. */
+static int64_t watch_events(const struct watch *w)
+{
+	struct file *f = fd_get(w->w_fd);
+	int64_t now = -1;
+
+	if (f != NULL && f == w->w_file) {
+		now = f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT;
+		now &= (w->w_event.events & 0xffff) | POLLERR | POLLHUP;
+		if (w->w_event.events == EPOLL_ONESHOT)
+			now = 0;
+	}
+	if (f != NULL)
+		file_put(f);
+	return now;
+}
+
+/* Entries that told of something go to the list's end: when there are more than `max`, each has its turn. */
 static int collect_events(struct epoll *e, struct epoll_event *out, int max)
 {
+	struct watch *told = NULL, **last = &told, **p;
 	int n = 0;
 
 	mach_mutex_enter(&e->e_lock);
-	for (struct watch **p = &e->e_list, *w; (w = *p) != NULL && n < max;) {
-		struct file *f = fd_get(w->w_fd);
-		uint32_t now;
+	for (p = &e->e_list; *p != NULL && n < max;) {
+		struct watch *w = *p;
+		int64_t now = watch_events(w);
 
-		if (f != w->w_file) { /* closed meanwhile */
-			if (f != NULL)
-				file_put(f);
-			*p = w->w_next;
+		if (now == 0) {
+			p = &w->w_next;
+			continue;
+		}
+		*p = w->w_next;
+		if (now < 0) {
 			kfree(w, sizeof(*w));
 			continue;
 		}
-		now =
-		    (uint32_t)(f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT);
-		file_put(f);
-		now &= (w->w_event.events & 0xffff) | POLLERR | POLLHUP;
-		if (now != 0 && w->w_event.events != EPOLL_ONESHOT) {
-			out[n++] = (struct epoll_event){ now, w->w_event.data };
-			if (w->w_event.events & EPOLL_ONESHOT)
-				w->w_event.events = EPOLL_ONESHOT;
-		}
-		p = &w->w_next;
+		out[n++] = (struct epoll_event){ (uint32_t)now, w->w_event.data };
+		if (w->w_event.events & EPOLL_ONESHOT)
+			w->w_event.events = EPOLL_ONESHOT;
+		w->w_next = NULL;
+		*last = w;
+		last = &w->w_next;
 	}
+	while (*p != NULL)
+		p = &(*p)->w_next;
+	*p = told;
 	mach_mutex_exit(&e->e_lock);
 	return n;
+}
+
+/* An epoll is ready to read while it has something to tell. */
+static int epoll_poll(struct file *f)
+{
+	struct epoll *e = f->f_data;
+	bool ready = false;
+
+	mach_mutex_enter(&e->e_lock);
+	for (const struct watch *w = e->e_list; w != NULL && !ready; w = w->w_next)
+		ready = watch_events(w) > 0;
+	mach_mutex_exit(&e->e_lock);
+	return ready ? POLLIN : 0;
 }
 
 static int64_t wait_events(int fd, uint64_t to, int max, int ms)

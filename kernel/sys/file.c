@@ -22,6 +22,8 @@ int64_t transfer_vector(
 	uint64_t room;
 	char *buf;
 
+	if (f->f_ops->fo_vector != NULL)
+		return f->f_ops->fo_vector(f, v, n, write);
 	if (off != NULL)
 		at = off;
 	for (unsigned i = 0; i < n; i++)
@@ -197,31 +199,66 @@ static int64_t copy_files(
 	return total > 0 ? total : r;
 }
 
+/* The offset that a copy begins at, and moves: the caller's at `from` (copied to *at), or, if from is 0, the file's own. -EFAULT, -EINVAL. */
+static int64_t find_offset(struct file *f, uint64_t from, uint64_t *at, uint64_t **off)
+{
+	*off = from != 0 ? at : &f->f_off;
+	if (from == 0)
+		return 0;
+	if (!f->f_ops->fo_seekable)
+		return -ESPIPE;
+	if (copy_in(at, from, sizeof(*at)) != 0)
+		return -EFAULT;
+	return (int64_t)*at < 0 ? -EINVAL : 0;
+}
+
+/* The files whose own offset moves are locked meanwhile, both in the order of their addresses. */
+static void lock_offsets(struct file *a, struct file *b, bool lock) /* NULL: no file */
+{
+	struct file *const files[] = { a < b ? a : b, a < b ? b : a };
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (files[i] == NULL || (i == 1 && files[1] == files[0]))
+			continue;
+		if (lock)
+			mach_mutex_enter(&files[i]->f_lock);
+		else
+			mach_mutex_exit(&files[i]->f_lock);
+	}
+}
+
+static int64_t copy_held(
+    struct file *in, uint64_t inp, struct file *out, uint64_t outp, uint64_t len)
+{
+	uint64_t in_at, out_at, *inoff, *outoff;
+	struct file *lock_in = inp == 0 ? in : NULL,
+		    *lock_out = outp == 0 && out->f_ops->fo_seekable ? out : NULL;
+	int64_t r;
+
+	if (in->f_ops->fo_read == NULL || out->f_ops->fo_write == NULL || !in->f_ops->fo_seekable)
+		return -EINVAL;
+	if (inode_type(in->f_inode) == S_IFDIR)
+		return -EISDIR;
+	if ((r = find_offset(in, inp, &in_at, &inoff)) != 0 ||
+	    (r = find_offset(out, outp, &out_at, &outoff)) != 0)
+		return r;
+	lock_offsets(lock_in, lock_out, true);
+	r = copy_files(in, inoff, out, outoff, len);
+	lock_offsets(lock_in, lock_out, false);
+	if (r > 0 &&
+	    ((inp != 0 && copy_out(inp, &in_at, 8) != 0) ||
+		(outp != 0 && copy_out(outp, &out_at, 8) != 0)))
+		r = -EFAULT;
+	return r;
+}
+
 static int64_t copy_between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_t len)
 {
 	struct file *in = fd_get(infd), *out = fd_get(outfd);
-	uint64_t inoff, outoff;
 	int64_t r = -EBADF;
 
-	if (in != NULL && out != NULL && file_may_read(in) && file_may_write(out)) {
-		inoff = in->f_off;
-		outoff = out->f_off;
-		if ((inp != 0 && copy_in(&inoff, inp, 8) != 0) ||
-		    (outp != 0 && copy_in(&outoff, outp, 8) != 0))
-			r = -EFAULT;
-		else if (in->f_ops->fo_read == NULL || out->f_ops->fo_write == NULL)
-			r = -EINVAL;
-		else
-			r = copy_files(in, &inoff, out, &outoff, len);
-		if (inp == 0)
-			in->f_off = inoff;
-		else if (r > 0)
-			(void)copy_out(inp, &inoff, 8);
-		if (outp == 0)
-			out->f_off = outoff;
-		else if (r > 0)
-			(void)copy_out(outp, &outoff, 8);
-	}
+	if (in != NULL && out != NULL && file_may_read(in) && file_may_write(out))
+		r = copy_held(in, inp, out, outp, len);
 	if (in != NULL)
 		file_put(in);
 	if (out != NULL)
@@ -234,7 +271,7 @@ int64_t sys_sendfile(const uint64_t *a)
 }
 int64_t sys_copy_file_range(const uint64_t *a)
 {
-	return copy_between((int)a[0], a[1], (int)a[2], a[3], a[4]);
+	return a[5] != 0 ? -EINVAL : copy_between((int)a[0], a[1], (int)a[2], a[3], a[4]);
 }
 
 int64_t sys_lseek(const uint64_t *a)
@@ -279,17 +316,8 @@ int64_t sys_dup(const uint64_t *a)
 static int64_t dup_to(int from, int to, bool cloexec)
 {
 	struct file *f = fd_get(from);
-	int fd;
 
-	if (f == NULL)
-		return -EBADF;
-	if (to < 0 || (uint64_t)to >= this_proc()->p_rlim[7].cur) {
-		file_put(f);
-		return -EBADF;
-	}
-	(void)fd_close(this_proc()->p_files, to);
-	fd = fd_install(this_proc()->p_files, f, (unsigned)to, cloexec);
-	return fd;
+	return f == NULL ? -EBADF : fd_replace(this_proc()->p_files, f, (unsigned)to, cloexec);
 }
 int64_t sys_dup2(const uint64_t *a)
 {
@@ -420,6 +448,20 @@ struct event_count {
 	struct waitq wait;
 };
 
+#define EVENT_MOST 0xfffffffffffffffeull /* Linux's */
+
+struct event_room { /* for so much more */
+	struct event_count *r_event;
+	uint64_t r_more;
+};
+
+static bool event_has_room(void *arg)
+{
+	const struct event_room *r = arg;
+
+	return r->r_event->count <= EVENT_MOST - r->r_more;
+}
+
 static bool event_some(void *arg) { return ((struct event_count *)arg)->count != 0; }
 
 static int64_t event_read(struct file *f, void *buf, uint64_t len, uint64_t off)
@@ -436,6 +478,10 @@ static int64_t event_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 
 		v = e->semaphore && e->count > 0 ? 1 : e->count;
 		e->count -= v;
+		if (v != 0) { /* there is room */
+			wake_all(&e->wait);
+			wake_all(&poll_queue);
+		}
 		spin_unlock(&sched_lock, irq);
 		if (v != 0)
 			break;
@@ -458,17 +504,30 @@ static int64_t event_write(struct file *f, const void *buf, uint64_t len, uint64
 	if (len < 8)
 		return -EINVAL;
 	memcpy(&v, buf, 8);
-	irq = spin_lock(&sched_lock);
-	e->count += v;
-	wake_all(&e->wait);
-	wake_all(&poll_queue);
-	spin_unlock(&sched_lock, irq);
+	if (v > EVENT_MOST)
+		return -EINVAL;
+	for (bool added = false; !added;) {
+		struct event_room room = { e, v };
+
+		irq = spin_lock(&sched_lock);
+		if ((added = event_has_room(&room)))
+			e->count += v;
+		wake_all(&e->wait);
+		wake_all(&poll_queue);
+		spin_unlock(&sched_lock, irq);
+		if (!added && (f->f_flags & O_NONBLOCK))
+			return -EAGAIN;
+		if (!added && wait_until(&e->wait, event_has_room, &room, 0, true) != 0)
+			return -ERESTART;
+	}
 	return 8;
 }
 
 static int event_poll(struct file *f)
 {
-	return (((struct event_count *)f->f_data)->count != 0 ? POLLIN : 0) | POLLOUT;
+	uint64_t n = ((struct event_count *)f->f_data)->count;
+
+	return (n != 0 ? POLLIN : 0) | (n < EVENT_MOST ? POLLOUT : 0);
 }
 static void event_close(struct file *f) { kfree(f->f_data, sizeof(struct event_count)); }
 static const struct file_ops event_ops = { .fo_read = event_read,

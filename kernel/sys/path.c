@@ -306,8 +306,14 @@ static int64_t allocate_range(struct inode *i, const uint64_t *args)
 {
 	int err = 0;
 
+	if ((int64_t)args[1] < 0 || (int64_t)args[2] <= 0)
+		return -EINVAL;
 	if (args[0] != 0)
 		return -EOPNOTSUPP;
+	if (inode_type(i) != S_IFREG)
+		return -ENODEV;
+	if (args[1] + args[2] > FILE_BYTES_MOST)
+		return -EFBIG;
 	mach_mutex_enter(&i->i_lock);
 	if (i->i_ops->io_extend != NULL)
 		err = i->i_ops->io_extend(i, args[1], args[2]);
@@ -316,7 +322,17 @@ static int64_t allocate_range(struct inode *i, const uint64_t *args)
 	mach_mutex_exit(&i->i_lock);
 	return err;
 }
-int64_t sys_fallocate(const uint64_t *a) { return of_file(a[0], allocate_range, a + 1); }
+int64_t sys_fallocate(const uint64_t *a)
+{
+	struct file *f = fd_get((int)a[0]);
+	int64_t err;
+
+	if (f == NULL)
+		return -EBADF;
+	err = file_may_write(f) ? allocate_range(f->f_inode, a + 1) : -EBADF;
+	file_put(f);
+	return err;
+}
 
 int64_t sys_utimensat(const uint64_t *a)
 {

@@ -567,6 +567,8 @@ int64_t sys_prlimit64(const uint64_t *a)
 			return -EFAULT;
 		if (new.cur > new.max)
 			return -EINVAL;
+		if (a[1] == 7 && new.max > FILES_MOST)
+			return -EPERM;
 		p->p_rlim[a[1]] = new;
 		if (a[1] == 9 || a[1] == 8)
 			as_set_limits(p->p_as, p->p_rlim[9].cur,

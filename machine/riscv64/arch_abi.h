@@ -10,6 +10,7 @@
 #define ARCH_HWCAP 0x112dull /* I M A F D C, each the bit of its letter */
 #define ARCH_SA_RESTORER 0   /* struct sigaction has no field sa_restorer */
 #define ARCH_EPOLL_PACKED
+#define ARCH_SEM_TIME(name) uint64_t name; /* of struct semid_ds */
 
 struct stat {
 	uint64_t st_dev, st_ino;

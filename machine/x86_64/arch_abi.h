@@ -10,6 +10,7 @@
 #define ARCH_HWCAP 0
 #define ARCH_SA_RESTORER 1 /* struct sigaction has the field sa_restorer */
 #define ARCH_EPOLL_PACKED __attribute__((packed))
+#define ARCH_SEM_TIME(name) uint64_t name, name##_high; /* of struct semid_ds */
 
 struct stat {
 	uint64_t st_dev, st_ino, st_nlink;

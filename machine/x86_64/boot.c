@@ -130,19 +130,35 @@ static void make_tables(void)
 }
 
 /*
- * Maps the first 2 MiB at their physical address, in the loaded root, while other processors start
- * there.
+ * Maps the page at AP_BASE at its physical address, to read and execute, in the loaded root, while
+ * other processors start there. The page is written at its address in the direct map.
  */
 static void map_low(bool on)
 {
 	uint64_t root_pa = read_cr3() & FRAME, *root = direct_map(root_pa);
-	static uint64_t pdpt[512] __attribute__((aligned(4096))),
-	    pd[512] __attribute__((aligned(4096)));
+	static uint64_t table[3][512] __attribute__((aligned(4096)));
 
-	pd[0] = P | W | PS;
-	pdpt[0] = image_pa((const char *)pd) | P | W;
-	root[0] = on ? image_pa((const char *)pdpt) | P | W : 0;
+	table[2][AP_BASE >> VM_PAGESHIFT] = AP_BASE | P;
+	table[1][0] = image_pa((const char *)table[2]) | P | W;
+	table[0][0] = image_pa((const char *)table[1]) | P | W;
+	root[0] = on ? image_pa((const char *)table[0]) | P | W : 0;
 	write_cr3(root_pa);
+}
+
+/* Is there a translation that may be written and executed, below the table at pa? Every other table allows both. */
+static bool has_writable_code(uint64_t pa, unsigned level)
+{
+	const uint64_t *table = direct_map(pa);
+
+	for (unsigned i = 0; i < 512; i++) {
+		uint64_t e = table[i];
+
+		if ((e & (P | W)) != (P | W) || (e & NX) != 0)
+			continue;
+		if (level == 0 || (e & PS) != 0 || has_writable_code(e & FRAME, level - 1))
+			return true;
+	}
+	return false;
 }
 
 /* ---- a processor ---- */
@@ -273,12 +289,12 @@ static void start_cpu(unsigned i)
 	c->cpu_k.k_id = i;
 	c->cpu_apic = i;
 	c->cpu_kstack = stack + STACK_BYTES;
-	memcpy(direct_map(0x8000), ap_start, (size_t)(ap_end - ap_start));
-	*(uint64_t *)direct_map(0x8000 + (uint64_t)((char *)&ap_root - ap_start)) = read_cr3();
-	*(uint64_t *)direct_map(0x8000 + (uint64_t)((char *)&ap_stack - ap_start)) = c->cpu_kstack;
-	*(uint64_t *)direct_map(0x8000 + (uint64_t)((char *)&ap_cpu - ap_start)) =
+	memcpy(direct_map(AP_BASE), ap_start, (size_t)(ap_end - ap_start));
+	*(uint64_t *)direct_map(AP_BASE + (uint64_t)((char *)&ap_root - ap_start)) = read_cr3();
+	*(uint64_t *)direct_map(AP_BASE + (uint64_t)((char *)&ap_stack - ap_start)) = c->cpu_kstack;
+	*(uint64_t *)direct_map(AP_BASE + (uint64_t)((char *)&ap_cpu - ap_start)) =
 	    (uint64_t)(uintptr_t)c;
-	apic_start_cpu(i, 0x8000);
+	apic_start_cpu(i, AP_BASE);
 	until = arch_time_ns() + 1000000000;
 	while (!__atomic_load_n((bool *)(void *)&c->cpu_up, __ATOMIC_SEQ_CST) &&
 	    arch_time_ns() < until)
@@ -291,9 +307,12 @@ static void start_cpu(unsigned i)
 
 void arch_cpus_start(void)
 {
+	if (ncpus_found > 1)
+		map_low(true);
+	if (has_writable_code(read_cr3() & FRAME, 3))
+		kpanic("memory is writable and executable");
 	if (ncpus_found == 1)
 		return;
-	map_low(true);
 	for (unsigned i = 1; i < ncpus_found; i++)
 		start_cpu(i);
 	map_low(false);

@@ -8,6 +8,8 @@
  *
  * Another CPU begins in real mode at the copy of ap_start below 1 MiB, and takes the final tables and its stack from there.
  */
+#include "machine/x86_64/cpu_asm.h"
+
 #define KERNEL 0xffffffff80000000
 
 	.section .note.pvh, "a", @note
@@ -79,7 +81,6 @@ start_high:
 	ud2
 
 /* ---- another CPU: copied to AP_BASE, page aligned, below 1 MiB ---- */
-#define AP_BASE 0x8000
 	.section .rodata
 	.globl ap_start, ap_end
 	.code16

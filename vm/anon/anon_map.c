@@ -26,12 +26,13 @@
 struct anon_map {
 	/* The fields that a fault uses fill one cache line. */
 	struct mach_mutex am_lock;
-	void *am_root;                      /* am_lock */
-	uint64_t am_npages;                 /* am_lock to change */
-	uint64_t am_count;                  /* am_lock to change: entries that have an anon */
-	unsigned am_levels;                 /* am_lock: 0: the root is a leaf */
-	uint32_t am_waiters;                /* am_lock */
-	struct vm *am_vm;                   /* const */
+	void *am_root;       /* am_lock */
+	uint64_t am_npages;  /* am_lock to change */
+	uint64_t am_count;   /* am_lock to change: entries that have an anon */
+	unsigned am_levels;  /* am_lock: 0: the root is a leaf */
+	uint32_t am_waiters; /* am_lock */
+	uint64_t am_limit;   /* am_lock: from this index on there is nothing; ~0: no limit */
+	struct vm *am_vm;    /* const */
 	struct anon_map *am_next, *am_prev; /* vm_anonlock: all maps, for vm_check */
 	uint64_t am_resv; /* (a) pages reserved for all segments that share the map */
 	_Atomic uint32_t am_refcnt;
@@ -63,6 +64,7 @@ struct anon_map *anonmap_alloc(struct vm *vm, uint64_t npages)
 	memset(am, 0, sizeof *am);
 	am->am_vm = vm;
 	am->am_refcnt = 1;
+	am->am_limit = ~(uint64_t)0;
 	mach_mutex_init(&am->am_lock, RANK_AMP, "anon map");
 	mach_cv_init(&am->am_cv);
 	mach_mutex_enter(&vm->vm_anonlock);
@@ -124,6 +126,23 @@ void anonmap_rele(struct anon_map *am)
 	mach_cv_fini(&am->am_cv);
 	mach_mutex_fini(&am->am_lock);
 	kmem_cache_free(am->am_vm->vm_anonmaps, am);
+}
+
+void anonmap_limit(struct anon_map *am, uint64_t npages)
+{
+	mach_mutex_enter(&am->am_lock);
+	am->am_limit = npages;
+	mach_mutex_exit(&am->am_lock);
+}
+
+bool anonmap_ends(struct anon_map *am, uint64_t idx)
+{
+	bool ends;
+
+	mach_mutex_enter(&am->am_lock);
+	ends = idx >= am->am_limit;
+	mach_mutex_exit(&am->am_lock);
+	return ends;
 }
 
 uint64_t anonmap_npages(struct anon_map *am)

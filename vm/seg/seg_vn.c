@@ -388,6 +388,8 @@ static enum vm_err fault_slot(struct fault *f)
 		e = fault_anon(f, id);
 	else if (f->f_svd->svd_vp != NULL)
 		e = fault_file(f);
+	else if (svd_shared(f->f_svd) && anonmap_ends(f->f_amp, f->f_idx))
+		e = VM_EOF;
 	else
 		e = fault_zero(f);
 	anonmap_exit(f->f_amp, f->f_idx);

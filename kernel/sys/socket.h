@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Private to the calls of sockets: socket.c has the theory, sockname.c the meeting by names, sockmsg.c the messages. */
+#ifndef QUIRE_KERNEL_SYS_SOCKET_H
+#define QUIRE_KERNEL_SYS_SOCKET_H
+
+#include "kernel/sys/sockq.h"
+
+#define AF_UNIX 1u
+#define SOCK_STREAM 1u
+#define SOCK_DGRAM 2u
+#define SOCK_SEQPACKET 5u
+#define SOL_SOCKET 1u
+#define QUEUE_MOST 16u
+
+enum socket_state { SOCKET_FRESH, SOCKET_LISTENS, SOCKET_CONNECTED };
+
+struct socket {
+	unsigned s_type; /* const */
+	struct mach_mutex s_lock;
+	_Atomic enum socket_state s_state; /* names_lock to change */
+	struct sockname s_name, s_peer;    /* names_lock */
+	bool s_binding;                    /* names_lock: a thread makes the file of the name */
+	struct inode *s_node;  /* names_lock: the file of the name, a reference; NULL: none */
+	struct socket *s_next; /* names_lock: of bound */
+	struct file *s_queue[QUEUE_MOST]; /* names_lock: other ends that nobody has accepted */
+	_Atomic unsigned s_queued;        /* names_lock to change */
+	unsigned s_backlog;               /* names_lock */
+	int s_peer_pid; /* names_lock: of the process that connected, listened, or made the pair */
+	int s_pid;      /* names_lock: of the process that listens */
+	struct waitq s_wait; /* accept */
+	/* s_lock: references; NULL: shut down, or not there yet. Of datagrams s_out is another socket's s_in, to which it is connected. */
+	struct sockq *s_in, *s_out;
+	_Atomic bool s_passcred;                  /* SO_PASSCRED */
+	_Atomic uint64_t s_limit_in, s_limit_out; /* SO_RCVTIMEO, SO_SNDTIMEO: ns; 0: none */
+};
+
+extern struct mach_mutex names_lock;
+/* A reference; or NULL, and why. */
+struct file *socket_get(uint64_t fd, int64_t *err);
+/* A reference to the queue of a direction; NULL: there is none. */
+struct sockq *socket_queue(struct socket *, bool out);
+/*
+ * Two connected ends: *b is a socket; *in and *out are the queues of the end that is no socket yet, references of the caller's. b is
+ * told nothing of names. -ENOMEM.
+ */
+int socket_end_new(
+    unsigned type, unsigned flags, struct file **b, struct sockq **in, struct sockq **out);
+/* The socket loses its name and those that wait to be accepted. */
+void socket_forget_name(struct socket *);
+/* The queue to which datagrams for a name go: a reference. -ECONNREFUSED, -EPROTOTYPE, or why there is no such name. */
+int64_t socket_find_queue(const struct sockname *, unsigned type, struct sockq **);
+/* A name of the program's. -EINVAL, -EFAULT. */
+int socket_name_in(uint64_t from, uint64_t len, struct sockname *);
+/* To a program that has told its room at len_at: as much as fits, and how long the name is. */
+int64_t socket_name_out(const struct sockname *, uint64_t to, uint64_t len_at);
+/* Messages through the socket, as read, write and their kin ask for them. */
+int64_t socket_move(struct file *, struct span *, bool out);
+#endif
