@@ -61,7 +61,7 @@ uint64_t anonmap_npages(struct anon_map *);
  * limit has its slot busy, and the drop waits for it.
  */
 void anonmap_limit(struct anon_map *, uint64_t npages);
-bool anonmap_ends(struct anon_map *, uint64_t idx); /* true if idx is at the limit or above */
+bool anonmap_ends(struct anon_map *, uint64_t idx);    /* true if idx is at the limit or above */
 bool anonmap_grow(struct anon_map *, uint64_t npages); /* the map only grows; false: no memory */
 /* Makes room for need entries below index 0 and returns by how much every index rose (at the cost
  * of one table); less than need: no memory, or the map is as high as maps get. Only for a map with

@@ -107,7 +107,7 @@ struct proc {
 	unsigned p_nthreads;       /* proc_lock */
 	/* changed by the process's own thread, or while all threads are stopped: a reference */
 	struct as *p_as;
-	bool p_borrowed; /* p_as is the parent's until exec or exit (vfork) */
+	bool p_borrowed;       /* p_as is the parent's until exec or exit (vfork) */
 	struct files *p_files; /* proc_lock to change, or to read another process's */
 	struct sighand *p_sighand;
 	struct inode *p_cwd;  /* proc_lock */
@@ -239,7 +239,7 @@ uint64_t proc_cpu_ns(struct proc *); /* CPU time of the process's threads in ns;
 struct files *files_new(void);
 struct files *files_dup(struct files *);
 void files_put(struct files *);
-#define FILES_MOST (1u << 20) /* that RLIMIT_NOFILE may allow: Linux's nr_open */
+#define FILES_MOST (1u << 20) /* the largest RLIMIT_NOFILE */
 struct file *files_get(
     struct files *, int fd); /* a reference; NULL: the number means no file. Takes fs_lock */
 int files_next(struct files *,

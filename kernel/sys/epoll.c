@@ -133,7 +133,7 @@ static int64_t change_watch(
 }
 
 /* An epoll that is to be watched is looked into first; no other thread nests epolls meanwhile. */
-static int64_t control(
+static int64_t control_watch(
     struct epoll *e, const uint64_t *a, struct file *f, const struct epoll_event *ev)
 {
 	bool nests = a[1] == 1 && f->f_ops == &epoll_ops;
@@ -166,7 +166,7 @@ int64_t sys_epoll_ctl(const uint64_t *a)
 		    (f->f_ops == &file_pages_ops && inode_type(f->f_inode) == S_IFREG))
 			r = -EPERM;
 		else
-			r = control(ef->f_data, a, f, &ev);
+			r = control_watch(ef->f_data, a, f, &ev);
 	}
 	if (f != NULL)
 		file_put(f);

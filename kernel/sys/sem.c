@@ -211,7 +211,8 @@ static int64_t wait_set(struct semset *t, const struct sembuf *op, uint64_t id, 
 }
 
 /* sem_lock held. */
-static int64_t operate(uint64_t id, const struct sembuf *op, unsigned n, uint64_t deadline)
+static int64_t operate_locked_set(
+    uint64_t id, const struct sembuf *op, unsigned n, uint64_t deadline)
 {
 	struct semset *t = set_of(id);
 	struct undo *u = NULL;
@@ -239,7 +240,7 @@ static int64_t operate(uint64_t id, const struct sembuf *op, unsigned n, uint64_
 	return err;
 }
 
-static int64_t semop(uint64_t id, uint64_t ops, uint64_t n, uint64_t deadline)
+static int64_t run_operations(uint64_t id, uint64_t ops, uint64_t n, uint64_t deadline)
 {
 	struct sembuf *op;
 	int64_t err;
@@ -252,14 +253,14 @@ static int64_t semop(uint64_t id, uint64_t ops, uint64_t n, uint64_t deadline)
 		return -ENOMEM;
 	if ((err = copy_in(op, ops, n * sizeof(*op))) == 0) {
 		mach_mutex_enter(&sem_lock);
-		err = operate(id, op, (unsigned)n, deadline);
+		err = operate_locked_set(id, op, (unsigned)n, deadline);
 		mach_mutex_exit(&sem_lock);
 	}
 	kfree(op, n * sizeof(*op));
 	return err;
 }
 
-int64_t sys_semop(const uint64_t *a) { return semop(a[0], a[1], a[2], 0); }
+int64_t sys_semop(const uint64_t *a) { return run_operations(a[0], a[1], a[2], 0); }
 int64_t sys_semtimedop(const uint64_t *a)
 {
 	uint64_t ns = 0;
@@ -267,7 +268,7 @@ int64_t sys_semtimedop(const uint64_t *a)
 
 	if (err != 0)
 		return err;
-	return semop(a[0], a[1], a[2], a[3] != 0 ? arch_time_ns() + ns + 1 : 0);
+	return run_operations(a[0], a[1], a[2], a[3] != 0 ? arch_time_ns() + ns + 1 : 0);
 }
 
 /* The process ends: what it asked for is undone. */

@@ -13,15 +13,105 @@
 #include "kernel/sys/socket.h"
 #include "kernel/sys/calls.h"
 
-struct sockq *socket_queue(struct socket *s, bool out)
-{
-	struct sockq *q;
+/* ---- one transfer ---- */
+#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR)
+#define RECEIVE_FLAGS                                                                              \
+	(MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL | MSG_CMSG_CLOEXEC)
 
-	mach_mutex_enter(&s->s_lock);
-	if ((q = out ? s->s_out : s->s_in) != NULL)
-		sockq_hold(q);
-	mach_mutex_exit(&s->s_lock);
-	return q;
+static uint64_t deadline_of(uint64_t limit) { return limit == 0 ? 0 : arch_time_ns() + limit; }
+
+static unsigned queue_flags(const struct move *m)
+{
+	unsigned how = m->m_flags & MSG_PEEK ? SOCKQ_PEEK : 0;
+
+	if ((m->m_flags & MSG_DONTWAIT) || (m->m_file->f_flags & O_NONBLOCK))
+		how |= SOCKQ_NONBLOCK;
+	return m->m_flags & MSG_WAITALL ? how | SOCKQ_WAITALL : how;
+}
+
+/* Where a message goes: a reference. */
+static int64_t find_out(struct socket *s, const struct sockname *to, struct sockq **q)
+{
+	if (to != NULL && s->s_type != SOCK_DGRAM)
+		return s->s_state == SOCKET_CONNECTED ? -EISCONN : -EOPNOTSUPP;
+	if (to != NULL)
+		return socket_find_queue(to, s->s_type, q);
+	if ((*q = socket_queue(s, true)) == NULL)
+		return s->s_type == SOCK_DGRAM || s->s_state != SOCKET_CONNECTED ? -ENOTCONN
+										 : -EPIPE;
+	return 0;
+}
+
+/* Every message of a datagram socket has a note, which says from where it is. */
+static int64_t add_sender(struct socket *s, struct move *m)
+{
+	bool told = s->s_type != SOCK_STREAM || m->m_note != NULL;
+
+	if (told && m->m_note == NULL && (m->m_note = note_new(0)) == NULL)
+		return -ENOBUFS;
+	if (m->m_note == NULL)
+		return 0;
+	mach_mutex_enter(&names_lock);
+	m->m_note->n_from = s->s_name;
+	mach_mutex_exit(&names_lock);
+	if (m->m_note->n_pid == 0)
+		m->m_note->n_pid = this_proc()->p_pid;
+	return 0;
+}
+
+/* The note is used up. */
+static int64_t send_message(struct move *m, struct span *span)
+{
+	struct socket *s = m->m_file->f_data;
+	struct sockq *q = NULL;
+	int64_t r = find_out(s, m->m_to, &q);
+
+	if (r == 0 && (r = add_sender(s, m)) == 0 && q->q_no_writer)
+		r = -EPIPE;
+	if (r == 0)
+		r = sockq_send(q, span, m->m_note, queue_flags(m), deadline_of(s->s_limit_out));
+	else
+		note_free(m->m_note);
+	sockq_put(q);
+	if (r == -EPIPE && s->s_type == SOCK_DGRAM)
+		return -ECONNREFUSED;
+	if (r == -EPIPE && !(m->m_flags & MSG_NOSIGNAL))
+		signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
+	return r;
+}
+
+static int64_t receive_message(struct move *m, struct span *span)
+{
+	struct socket *s = m->m_file->f_data;
+	struct sockq *q = socket_queue(s, false);
+	int64_t r;
+
+	if (q == NULL)
+		return s->s_type == SOCK_SEQPACKET ? -ENOTCONN : -EINVAL;
+	r = sockq_receive(q, span, &m->m_receipt, queue_flags(m), deadline_of(s->s_limit_in));
+	sockq_put(q);
+	if (m->m_receipt.r_pid == 0)
+		m->m_receipt.r_pid = s->s_peer_pid;
+	return r;
+}
+
+int64_t socket_transfer(struct move *m, struct span *span, bool out)
+{
+	if (m->m_flags & ~(out ? SEND_FLAGS : RECEIVE_FLAGS)) {
+		note_free(m->m_note);
+		return -EOPNOTSUPP;
+	}
+	return out ? send_message(m, span) : receive_message(m, span);
+}
+
+static int64_t socket_move(struct file *f, struct span *span, bool out)
+{
+	struct move m = { .m_file = f };
+	int64_t r = socket_transfer(&m, span, out);
+
+	if (!out)
+		note_free(m.m_receipt.r_note);
+	return r;
 }
 
 static int64_t socket_read(struct file *f, void *buf, uint64_t len, uint64_t off)
@@ -133,8 +223,6 @@ static const struct file_ops socket_ops = {
 	.fo_ioctl = socket_ioctl,
 	.fo_close = socket_close,
 };
-
-bool file_is_socket(const struct file *f) { return f->f_ops == &socket_ops; }
 
 struct file *socket_get(uint64_t fd, int64_t *err)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Private to the calls of sockets: socket.c has the theory, sockname.c the meeting by names, sockmsg.c the messages. */
+/* Private to the calls of sockets: socket.c has the theory, sockname.c the names, sockmeet.c the meeting by names, sockmsg.c the calls that move messages. */
 #ifndef QUIRE_KERNEL_SYS_SOCKET_H
 #define QUIRE_KERNEL_SYS_SOCKET_H
 
@@ -11,6 +11,15 @@
 #define SOCK_SEQPACKET 5u
 #define SOL_SOCKET 1u
 #define QUEUE_MOST 16u
+#define MSG_PEEK 0x2u
+#define MSG_CTRUNC 0x8u
+#define MSG_TRUNC 0x20u
+#define MSG_DONTWAIT 0x40u
+#define MSG_EOR 0x80u
+#define MSG_WAITALL 0x100u
+#define MSG_NOSIGNAL 0x4000u
+#define MSG_MORE 0x8000u
+#define MSG_CMSG_CLOEXEC 0x40000000u
 
 enum socket_state { SOCKET_FRESH, SOCKET_LISTENS, SOCKET_CONNECTED };
 
@@ -47,12 +56,30 @@ int socket_end_new(
     unsigned type, unsigned flags, struct file **b, struct sockq **in, struct sockq **out);
 /* The socket loses its name and those that wait to be accepted. */
 void socket_forget_name(struct socket *);
+/* The socket gets the name; n of two bytes: a name is made up for it. May sleep. */
+int64_t socket_bind(struct socket *, struct sockname *);
+/* The file of a name; NULL for an abstract one. A reference. May sleep. */
+int socket_find_node(const struct sockname *, struct inode **);
+/* The socket that has a name. node: the file of the name; NULL: the name is abstract. names_lock held. */
+struct socket *socket_find_bound(const struct sockname *, const struct inode *node);
+extern struct waitq connect_queue; /* connects that found a line full */
 /* The queue to which datagrams for a name go: a reference. -ECONNREFUSED, -EPROTOTYPE, or why there is no such name. */
 int64_t socket_find_queue(const struct sockname *, unsigned type, struct sockq **);
 /* A name of the program's. -EINVAL, -EFAULT. */
 int socket_name_in(uint64_t from, uint64_t len, struct sockname *);
 /* To a program that has told its room at len_at: as much as fits, and how long the name is. */
 int64_t socket_name_out(const struct sockname *, uint64_t to, uint64_t len_at);
-/* Messages through the socket, as read, write and their kin ask for them. */
-int64_t socket_move(struct file *, struct span *, bool out);
+/* One transfer through a socket. */
+struct move {
+	struct file *m_file;
+	unsigned m_flags;            /* MSG_* */
+	const struct sockname *m_to; /* NULL: where the socket is connected to */
+	struct note *m_note;         /* to send; NULL: none */
+	struct receipt m_receipt;
+};
+/*
+ * Moves a message. Bytes, or a negative error; the note to send is used up, whatever the result, and that of the receipt is the
+ * caller's. May sleep.
+ */
+int64_t socket_transfer(struct move *, struct span *, bool out);
 #endif

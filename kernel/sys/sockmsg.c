@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sending and receiving through sockets: read, write, send, recv and their kin are one transfer each (move_message).
+ * Sending and receiving through sockets: read, write, send, recv and their kin are one transfer each (socket_transfer).
  *
  * Beside bytes a message may carry open files (SCM_RIGHTS), for which the receiver gets descriptors, and who sent it
  * (SCM_CREDENTIALS), which a socket with SO_PASSCRED is told. What the receiver has no room for is closed, and MSG_CTRUNC says so.
@@ -10,19 +10,6 @@
  */
 #include "kernel/sys/calls.h"
 #include "kernel/sys/socket.h"
-
-#define MSG_PEEK 0x2u
-#define MSG_CTRUNC 0x8u
-#define MSG_TRUNC 0x20u
-#define MSG_DONTWAIT 0x40u
-#define MSG_EOR 0x80u
-#define MSG_WAITALL 0x100u
-#define MSG_NOSIGNAL 0x4000u
-#define MSG_MORE 0x8000u
-#define MSG_CMSG_CLOEXEC 0x40000000u
-#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR)
-#define RECEIVE_FLAGS                                                                              \
-	(MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL | MSG_CMSG_CLOEXEC)
 
 #define SCM_RIGHTS 1u
 #define SCM_CREDENTIALS 2u
@@ -38,111 +25,6 @@ struct cmsghdr {
 	uint64_t len;
 	uint32_t level, type;
 };
-
-/* ---- one transfer ---- */
-struct move {
-	struct file *m_file;
-	unsigned m_flags;            /* MSG_* */
-	const struct sockname *m_to; /* NULL: where the socket is connected to */
-	struct note *m_note;         /* to send; NULL: none */
-	struct receipt m_receipt;
-};
-
-static uint64_t deadline_of(uint64_t limit) { return limit == 0 ? 0 : arch_time_ns() + limit; }
-
-static unsigned queue_flags(const struct move *m)
-{
-	unsigned how = m->m_flags & MSG_PEEK ? SOCKQ_PEEK : 0;
-
-	if ((m->m_flags & MSG_DONTWAIT) || (m->m_file->f_flags & O_NONBLOCK))
-		how |= SOCKQ_NONBLOCK;
-	return m->m_flags & MSG_WAITALL ? how | SOCKQ_WAITALL : how;
-}
-
-/* Where a message goes: a reference. */
-static int64_t find_out(struct socket *s, const struct sockname *to, struct sockq **q)
-{
-	if (to != NULL && s->s_type != SOCK_DGRAM)
-		return s->s_state == SOCKET_CONNECTED ? -EISCONN : -EOPNOTSUPP;
-	if (to != NULL)
-		return socket_find_queue(to, s->s_type, q);
-	if ((*q = socket_queue(s, true)) == NULL)
-		return s->s_type == SOCK_DGRAM || s->s_state != SOCKET_CONNECTED ? -ENOTCONN
-										 : -EPIPE;
-	return 0;
-}
-
-/* Every message of a datagram socket has a note, which says from where it is. */
-static int64_t add_sender(struct socket *s, struct move *m)
-{
-	bool told = s->s_type != SOCK_STREAM || m->m_note != NULL;
-
-	if (told && m->m_note == NULL && (m->m_note = note_new(0)) == NULL)
-		return -ENOBUFS;
-	if (m->m_note == NULL)
-		return 0;
-	mach_mutex_enter(&names_lock);
-	m->m_note->n_from = s->s_name;
-	mach_mutex_exit(&names_lock);
-	if (m->m_note->n_pid == 0)
-		m->m_note->n_pid = this_proc()->p_pid;
-	return 0;
-}
-
-/* The note is used up. */
-static int64_t send_message(struct move *m, struct span *span)
-{
-	struct socket *s = m->m_file->f_data;
-	struct sockq *q = NULL;
-	int64_t r = find_out(s, m->m_to, &q);
-
-	if (r == 0 && (r = add_sender(s, m)) == 0 && q->q_no_writer)
-		r = -EPIPE;
-	if (r == 0)
-		r = sockq_send(q, span, m->m_note, queue_flags(m), deadline_of(s->s_limit_out));
-	else
-		note_free(m->m_note);
-	sockq_put(q);
-	if (r == -EPIPE && s->s_type == SOCK_DGRAM)
-		return -ECONNREFUSED;
-	if (r == -EPIPE && !(m->m_flags & MSG_NOSIGNAL))
-		signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
-	return r;
-}
-
-static int64_t receive_message(struct move *m, struct span *span)
-{
-	struct socket *s = m->m_file->f_data;
-	struct sockq *q = socket_queue(s, false);
-	int64_t r;
-
-	if (q == NULL)
-		return s->s_type == SOCK_SEQPACKET ? -ENOTCONN : -EINVAL;
-	r = sockq_receive(q, span, &m->m_receipt, queue_flags(m), deadline_of(s->s_limit_in));
-	sockq_put(q);
-	if (m->m_receipt.r_pid == 0)
-		m->m_receipt.r_pid = s->s_peer_pid;
-	return r;
-}
-
-static int64_t move_message(struct move *m, struct span *span, bool out)
-{
-	if (m->m_flags & ~(out ? SEND_FLAGS : RECEIVE_FLAGS)) {
-		note_free(m->m_note);
-		return -EOPNOTSUPP;
-	}
-	return out ? send_message(m, span) : receive_message(m, span);
-}
-
-int64_t socket_move(struct file *f, struct span *span, bool out)
-{
-	struct move m = { .m_file = f };
-	int64_t r = move_message(&m, span, out);
-
-	if (!out)
-		note_free(m.m_receipt.r_note);
-	return r;
-}
 
 /* ---- send, recv ---- */
 int64_t sys_sendto(const uint64_t *a)
@@ -160,7 +42,7 @@ int64_t sys_sendto(const uint64_t *a)
 		m.m_to = &to;
 	}
 	if (a[4] == 0 || a[5] == 0 || r == 0)
-		r = move_message(&m, &span, true);
+		r = socket_transfer(&m, &span, true);
 	file_put(m.m_file);
 	return r;
 }
@@ -194,7 +76,7 @@ int64_t sys_recvfrom(const uint64_t *a)
 
 	if ((m.m_file = socket_get(a[0], &r)) == NULL)
 		return r;
-	r = answer_of(&m, move_message(&m, &span, false));
+	r = answer_of(&m, socket_transfer(&m, &span, false));
 	file_put(m.m_file);
 	note_free(m.m_receipt.r_note);
 	return r >= 0 && a[4] != 0 && sender_out(&m.m_receipt, a[4], a[5]) != 0 ? -EFAULT : r;
@@ -377,7 +259,7 @@ static int64_t send_header(struct move *m, struct msghdr *h)
 		return r;
 	if ((r = control_in(h, &m->m_note)) == 0) {
 		span = span_of(v, (unsigned)h->iovlen);
-		r = move_message(m, &span, true);
+		r = socket_transfer(m, &span, true);
 	}
 	vector_free(v, h->iovlen);
 	return r;
@@ -392,7 +274,7 @@ static int64_t receive_header(struct move *m, struct msghdr *h, uint64_t at)
 	if ((r = copy_in_vector(h->iov, h->iovlen, &v)) != 0)
 		return r;
 	span = span_of(v, (unsigned)h->iovlen);
-	r = move_message(m, &span, false);
+	r = socket_transfer(m, &span, false);
 	vector_free(v, h->iovlen);
 	if (r < 0)
 		return r;

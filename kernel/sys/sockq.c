@@ -78,7 +78,7 @@ static void put_note(struct note *n)
 }
 
 /* Another thread that is at it, or this thread further up its stack, frees what is put on the list meanwhile. */
-static void doom(struct note *n)
+static void free_later(struct note *n)
 {
 	mach_mutex_enter(&doom_lock);
 	n->n_next = doomed;
@@ -103,7 +103,7 @@ void note_free(struct note *n)
 	for (unsigned i = 0; i < n->n_nfiles; i++)
 		nests |= n->n_files[i] != NULL && file_is_socket(n->n_files[i]);
 	if (nests)
-		doom(n);
+		free_later(n);
 	else
 		put_note(n);
 }

@@ -88,5 +88,5 @@ void sockq_init(void);
 /* May one more socket be on its way in a message? It is counted; note_free, or the receiver's note_arrived, ends that. */
 bool note_count_socket(void);
 void note_arrived(const struct file *);
-bool file_is_socket(const struct file *);
+static inline bool file_is_socket(const struct file *f) { return f->f_ops->fo_vector != NULL; }
 #endif
