@@ -24,6 +24,7 @@
 #include "run/affinity.h"
 #include "run/host.h"
 #include "run/limits.h"
+#include "run/tasks.h"
 #include "store/pool_vnode.h"
 
 /*
@@ -256,6 +257,7 @@ static void make_locks_anew(struct host *h, bool stands)
 	mach_mutex_init(&h->h_protlock, 2, "protection");
 	mach_mutex_init(&h->h_marklock, 3, "marks");
 	limits_forked();
+	tasks_forked();
 	if (stands)
 		mach_rw_enter(&h->h_lock, true);
 	service_forked();

@@ -117,10 +117,11 @@ bool service_renewable(void)
 	    own.st_ino == children.st_ino;
 }
 
-bool service_single(void) { return tasks_count(false) == 2; }
-
-/* number of checks whether ending threads have ended; a thread that stays is not the runtime's */
-#define LEAVING 10000u
+/* After the end of the first thread, the kernel counts it as long as there is another. */
+bool service_single(void)
+{
+	return sys_call0(SYS_gettid) == sys_call0(SYS_getpid) && tasks_running() == 2;
+}
 
 bool service_set_aside(struct host *h)
 {
@@ -137,14 +138,15 @@ bool service_set_aside(struct host *h)
 
 long service_alone(struct host *h, long nr, long a0, long a1)
 {
+	uint32_t tid = alive;
 	long r;
 
-	if (alive == 0 || !service_single() || !service_renewable())
+	if (tid == 0 || !service_single() || !service_renewable())
 		return sys_call2(nr, a0, a1);
 	(void)service_set_aside(h);
-	/* the ending thread still counts as a thread, and so do the workers of its ring */
-	for (unsigned i = 0; i < LEAVING && tasks_count(true) > 1; i++)
-		(void)sys_call0(SYS_sched_yield);
+	/* it still counts as a thread, and so do the workers of its ring, until each has run to its very end */
+	while (tasks_leaving(tid))
+		sys_pause();
 	r = sys_call2(nr, a0, a1);
 	if (service_start(h) != 0)
 		mach_panic("quire: the service thread cannot be started again");

@@ -5,8 +5,19 @@
 
 #include <stdbool.h>
 
+#include <stdint.h>
+
+/* Threads that are not about to end, the service thread among them, without the workers that the kernel made for io_uring. 0: unknown. */
+unsigned tasks_running(void);
 /*
- * Number of threads, the service thread included; workers: with io_uring's workers. 0: unknown.
+ * The calling thread is about to end. True: it is the last but the service thread, which would keep the process there. All signals are
+ * blocked. May sleep: until a thread that was told false has ended.
  */
-unsigned tasks_count(bool workers);
+bool tasks_end_last(void);
+void tasks_forked(void); /* in a forked child, alone */
+/*
+ * Is a task listed that is ending, or a worker of the thread of that number, which has ended? The kernel counts them for calls that want
+ * a process of one thread, and they go without anything being done.
+ */
+bool tasks_leaving(uint32_t tid);
 #endif

@@ -30,6 +30,7 @@
 #include "run/host.h"
 #include "run/host_quire.h"
 #include "run/limits.h"
+#include "run/tasks.h"
 #include "store/pool_vnode.h"
 
 #define PAGE 4096u
@@ -53,6 +54,7 @@ void affinity_forked(void) {}
 void limits_fork_begin(void) {}
 void limits_fork_end(void) {}
 void limits_forked(void) {}
+void tasks_forked(void) {}
 enum vm_err as_fault(struct as *as, uint64_t va, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	locks += type == F_SOFTLOCK && full_after > 0;

@@ -11,10 +11,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -287,7 +289,63 @@ static int own_advice(void)
 	return 0;
 }
 
+/* ---- threads that the C library does not know ---- */
+static struct {
+	char stack[16 * PAGE] __attribute__((aligned(16)));
+	const char *name; /* that the thread gives itself, or NULL */
+	_Atomic int named;
+	pid_t first; /* is waited for: its end */
+} unknown;
+
+static int is_ended(pid_t tid)
+{
+	char path[64], text[512] = "", *at;
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+	if ((f = fopen(path, "r")) == NULL)
+		return 1;
+	(void)!fread(text, 1, sizeof text - 1, f);
+	(void)fclose(f);
+	at = strrchr(text, ')');
+	return at != NULL && at[2] == 'Z';
+}
+
+static int outlive_first(void *arg)
+{
+	(void)arg;
+	if (unknown.name != NULL)
+		(void)syscall(SYS_prctl, PR_SET_NAME, unknown.name, 0, 0, 0);
+	atomic_store(&unknown.named, 1);
+	while (!is_ended(unknown.first))
+		(void)syscall(SYS_sched_yield);
+	(void)!write(1, "lives on\n", 9);
+	return (int)syscall(SYS_exit, 7);
+}
+
+static int leave_a_thread(void *name)
+{
+	unknown.name = name;
+	unknown.first = getpid();
+	push_out();
+	EXPECT(clone(outlive_first, unknown.stack + sizeof unknown.stack - 64,
+		   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+		   NULL) > 0);
+	while (!atomic_load(&unknown.named))
+		(void)syscall(SYS_sched_yield);
+	return (int)syscall(SYS_exit, 7);
+}
+
+/* The first thread was counted after its end, so that the process stayed for ever; a thread was taken for the kernel's by its name. */
+static int last_thread_ends(void)
+{
+	report_child("plain", leave_a_thread, NULL);
+	report_child("named as one of the kernel's", leave_a_thread, (void *)"iou-wrk-1");
+	return 0;
+}
+
 const struct scenario odd_scenarios[] = {
+	{ "last-thread-ends", last_thread_ends },
 	{ "clone-words", clone_words },
 	{ "clone-descriptors", clone_descriptors },
 	{ "clone-sizes", clone_sizes },
