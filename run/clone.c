@@ -20,6 +20,8 @@
 #define SET_TIDS 32u  /* levels of namespaces; the kernel refuses more */
 #define LARGEST 4096u /* bytes of clone3's arguments; the kernel refuses more */
 
+_Static_assert(SET_TIDS * sizeof(int) <= FORK_WORD_BYTES, "the words that are locked have room");
+
 static void add_word(struct fork_words *w, uint64_t at, uint64_t len)
 {
 	if (at != 0)

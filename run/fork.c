@@ -42,7 +42,11 @@
 #define STACK_BELOW 8192u
 #define STACK_ABOVE 16384u
 #define TLS_ABOVE 4096u
-#define PINS 16u
+#define PAGES(bytes)                                                                               \
+	(((bytes) + VM_PAGESIZE - 2) / VM_PAGESIZE + 1) /* that so many bytes are in, at most */
+/* Each page may be a mapping of its own. The largest range that a call names are the numbers of clone3's processes. */
+#define PINS                                                                                       \
+	(PAGES(STACK_BELOW + STACK_ABOVE) + PAGES(TLS_ABOVE) + FORK_WORDS * PAGES(FORK_WORD_BYTES))
 struct pins {
 	unsigned n;
 	struct {
@@ -71,8 +75,10 @@ static bool pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t en
 		uint64_t len = vm_page_round(p.end) - p.base;
 		enum vm_err e;
 
-		if (pins->n == PINS || (p.prot & RW) != RW)
+		if ((p.prot & RW) != RW)
 			continue;
+		if (pins->n == PINS)
+			return false;
 		e = as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE);
 		if (e == VM_NOMEM)
 			return false;

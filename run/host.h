@@ -75,11 +75,13 @@ bool host_forget_rseq(void);
 bool host_served(void); /* the service thread exists */
 
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
-struct fork_words { /* the program's memory that the kernel reads or writes in the call */
+#define FORK_WORDS 4u
+#define FORK_WORD_BYTES 128u /* one of them, at most */
+struct fork_words { /* what the kernel reads or writes of the program's memory in the call */
 	unsigned n;
 	struct fork_range {
 		uint64_t a, len;
-	} range[4];
+	} range[FORK_WORDS];
 };
 long host_fork_prepare(const struct fork_words *); /* 0, or -errno: the caller must not fork */
 void host_fork_parent(long pid);

@@ -36,25 +36,24 @@ static bool is_trackable(int prot, int flags)
 }
 
 /*
- * Would the kernel map this? The kernel checks before it unmaps existing mappings; after
- * host_forget() it would be too late to find out.
+ * Would the kernel map this? It checks before it unmaps what is there; after host_forget() it is
+ * too late to ask. Asked not to replace, it says whether the place is right before it says that
+ * something is there; asked for any place, it says the rest.
  */
 static long probe_mmap(long addr, long len, int prot, int flags, int fd, long off)
 {
-	uint64_t end = (uint64_t)addr + vm_page_round((uint64_t)len);
-	long p = sys_call6(
-	    SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
+	long p = sys_call6(SYS_mmap, addr, len, prot,
+	    (flags & ~(MAP_POPULATE | MAP_LOCKED)) | MAP_FIXED_NOREPLACE, fd, off);
 
+	if (sys_failed(p) && p != -EEXIST)
+		return p;
+	if (sys_failed(p))
+		p = sys_call6(SYS_mmap, 0, len, prot,
+		    flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
 	if (sys_failed(p))
 		return p;
 	(void)sys_call2(SYS_munmap, p, len);
-	if (end <= HOST_LAST)
-		return 0;
-	p = sys_call6(SYS_mmap, (long)HOST_LAST, (long)(end - HOST_LAST), PROT_NONE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	if (!sys_failed(p))
-		(void)sys_call2(SYS_munmap, p, (long)(end - HOST_LAST));
-	return p == -EEXIST || !sys_failed(p) ? 0 : p;
+	return 0;
 }
 
 /*

@@ -44,6 +44,8 @@ static unsigned forgotten; /* calls of service_forked */
  */
 static unsigned full_after, locks, unlocks;
 
+static bool by_page; /* each page is a mapping of its own */
+
 unsigned mach_cpu_id(void) { return 0; }
 void mach_panic(const char *msg)
 {
@@ -67,6 +69,8 @@ struct hat *as_hat(struct as *as) { return NULL; }
 bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p)
 {
 	*p = (struct piece){ .base = addr, .end = end, .prot = RW };
+	if (by_page && end > addr)
+		p->end = (addr / PAGE + 1) * PAGE;
 	return full_after > 0 && addr < end;
 }
 bool host_await_frames(struct host *h, uint32_t seen) { return false; }
@@ -239,6 +243,34 @@ static void a_fork_whose_stack_cannot_be_kept_is_refused(void **state)
 	assert_int_equal(atomic_load(&fam.fam_proc[1].fp_pid), 0);
 }
 
+/* Of what a fork locks, no more than 16 mappings were: the rest could leave while no thread brings pages back. */
+static void a_fork_locks_all_that_it_touches(void **state)
+{
+	static struct family fam;
+	static struct host h;
+	static const struct fork_words words = { 4,
+		{ { 0x30fff, 128 }, { 0x40ffe, 4 }, { 0x50ffe, 4 }, { 0x60ffe, 4 } } };
+
+	(void)state;
+	fam.fam_budget = 4096;
+	fam.fam_most = 2;
+	promise_init(&fam.fam_promise, 4096);
+	fam.fam_shelf[0].s_most = 4096;
+	h.h_fam = &fam;
+	h.h_me = &fam.fam_proc[0];
+	h.h_managed = by_page = true;
+	atomic_store(&h.h_me->fp_pid, (int)getpid());
+	mach_rw_init(&h.h_lock, 1, "host");
+	full_after = 1000;
+	locks = unlocks = 0;
+	assert_int_equal(host_fork_still(&h, 0x10008, 0x20008, &words), 0);
+	assert_int_equal(locks, 7 + 2 + 4 * 2); /* stack, static storage, words */
+	assert_int_equal(host_fork_made(&h, -11), 0);
+	assert_int_equal(unlocks, locks);
+	by_page = false;
+	full_after = 0;
+}
+
 static uint64_t used_by(pthread_t t)
 {
 	struct timespec used;
@@ -280,6 +312,7 @@ int main(void)
 		cmocka_unit_test(a_fork_while_a_reader_counts_itself_leaves_the_lock_free),
 		cmocka_unit_test(the_child_is_charged_what_its_parent_has),
 		cmocka_unit_test(a_fork_whose_stack_cannot_be_kept_is_refused),
+		cmocka_unit_test(a_fork_locks_all_that_it_touches),
 		cmocka_unit_test(a_reader_that_waits_for_a_writer_sleeps)
 	};
 

@@ -141,6 +141,9 @@ static int mapping_errors(void)
 	report("mmap huge",
 	    mapped(
 		mmap(NULL, 2 * MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0)));
+	report("mmap huge at an odd place",
+	    mapped(mmap(p + ((uintptr_t)p % (2 * MIB) == 0 ? PAGE : 0), 2 * MIB, PROT_READ,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED, -1, 0)));
 	report("munmap 0", munmap(p, 0));
 	report("munmap odd", munmap(p + 1, PAGE));
 	report("munmap beyond", munmap(top, 2 * PAGE));
