@@ -115,25 +115,48 @@ static long advise_mapping(const struct piece *p, int advice)
 	return sys_call3(SYS_madvise, (long)p->base, (long)(p->end - p->base), advice);
 }
 
+/* ---- calls by which as many pages leave or come as the program likes ---- */
 #define STEP (HOST_SHRINK * VM_PAGESIZE)
 
+static enum vm_err advise_step(struct host *h, uint64_t base, uint64_t len, int advice)
+{
+	return as_advise(h->h_as, base, len, (enum advice)advice);
+}
+
+static enum vm_err lock_step(struct host *h, uint64_t base, uint64_t len, int arg)
+{
+	(void)arg;
+	return as_lock(h->h_as, base, len);
+}
+
 /*
- * Takes advice that moves any number of pages in or out, in steps. After each step frames are given
- * up for the memory that the pool has taken, as no fault follows that would do so (host_balance).
+ * In steps, after each of which frames make room for what the pool has taken: no fault follows that would do it (host_balance).
+ * *done: the bytes from base of the steps that succeeded.
  */
-enum vm_err host_page_in_steps(struct host *h, uint64_t base, uint64_t len, enum advice a)
+static enum vm_err take_steps(struct host *h, uint64_t base, uint64_t len,
+    enum vm_err (*step)(struct host *, uint64_t base, uint64_t len, int arg), int arg,
+    uint64_t *done)
 {
 	enum vm_err e = VM_OK;
 
-	for (uint64_t at = 0, n; at < len && e == VM_OK; at += n) {
+	for (uint64_t n; *done < len; *done += n) {
 		uint64_t had = atomic_load(&h->h_fam->fam_pool_pages);
 
-		n = len - at < STEP ? len - at : STEP;
-		e = as_advise(h->h_as, base + at, n, a);
+		n = len - *done < STEP ? len - *done : STEP;
+		e = step(h, base + *done, n, arg);
 		if (h->h_managed && atomic_load(&h->h_fam->fam_pool_pages) > had)
-			host_balance(h, HOST_SHRINK);
+			host_balance(h, UINT64_MAX);
+		if (e != VM_OK)
+			break;
 	}
 	return e;
+}
+
+enum vm_err host_page_in_steps(struct host *h, uint64_t base, uint64_t len, enum advice a)
+{
+	uint64_t done = 0;
+
+	return take_steps(h, base, len, advise_step, (int)a, &done);
 }
 
 /*
@@ -265,10 +288,21 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 }
 
 /* ---- locks on memory ---- */
-/*
- * Locks one piece in the core if the process is managed; else marks the piece, to be locked when
- * the process becomes managed.
- */
+/* Pages are locked in the core, and stay in memory. If not all can be, none is that was not before. */
+static enum vm_err lock_pages(struct host *h, const struct piece *p)
+{
+	uint64_t done = 0, end;
+	enum vm_err e = take_steps(h, p->base, p->end - p->base, lock_step, 0, &done);
+
+	for (uint64_t at = p->base; e != VM_OK && at < p->base + done; at = end) {
+		end = p->base + done;
+		if (!host_marked_at(h, MARK_LOCKED, at, &end))
+			(void)as_unlock(h->h_as, at, end - at);
+	}
+	return e;
+}
+
+/* Locks one piece in the core of a managed process, or marks it for the time when it is one. */
 static long lock_piece(struct host *h, const struct piece *p, long nr, long flags)
 {
 	uint64_t n = p->end - p->base;
@@ -282,7 +316,7 @@ static long lock_piece(struct host *h, const struct piece *p, long nr, long flag
 		r = sys_call3(SYS_mlock2, (long)p->base, (long)n, MLOCK_ONFAULT);
 	if (r != 0 && (r != -ENOMEM || open))
 		return r;
-	enum vm_err e = h->h_managed && pages ? as_lock(h->h_as, p->base, n) : VM_OK;
+	enum vm_err e = h->h_managed && pages ? lock_pages(h, p) : VM_OK;
 	if (e != VM_OK) {
 		if (e == VM_LIMIT)
 			atomic_fetch_add(&h->h_lock_refused, 1);

@@ -122,7 +122,7 @@ static bool is_leaving(const struct task *t, uint32_t tid, uint32_t of)
 
 bool tasks_leaving(uint32_t tid) { return count_tasks(is_leaving, tid) > 0; }
 
-static bool runs(const struct task *t, uint32_t tid, uint32_t which)
+static bool is_task_running(const struct task *t, uint32_t tid, uint32_t which)
 {
 	return tid == which && is_running(t, tid, 0);
 }
@@ -143,7 +143,7 @@ bool tasks_end_last(void)
 
 	mach_mutex_enter(&end_lock);
 	/* of two threads that end at once, the second is the last */
-	while (end_passed != 0 && count_tasks(runs, end_passed) > 0)
+	while (end_passed != 0 && count_tasks(is_task_running, end_passed) > 0)
 		sys_pause();
 	last = tasks_running() == 2;
 	end_passed = (uint32_t)sys_call0(SYS_gettid);
