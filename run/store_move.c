@@ -88,6 +88,22 @@ void store_leave(struct host *h)
 	hostfd_prune();
 }
 
+#define ROOM (1u << 20) /* what a store needs before it can write to its file */
+
+/*
+ * All stores share what pools may take, and the store before may have all of it. Then its pages go to its file, as many as the new
+ * store needs memory for. Others who use the store before may take that again, so it is tried more than once.
+ */
+static bool empty_store(struct host *h, struct vnode *vn, struct pool *pool)
+{
+	enum vm_err e = swap_remove(h->h_vm, vn);
+
+	for (unsigned tries = 0; e == VM_NOMEM && tries < 16 && pool_shrink(pool, ROOM) == 0;
+	     tries++)
+		e = swap_remove(h->h_vm, vn);
+	return e == VM_OK;
+}
+
 /* h_lock W. 0, or -errno: the process still has the former store, or both. */
 int store_change(struct host *h, bool hidden)
 {
@@ -106,7 +122,7 @@ int store_change(struct host *h, bool hidden)
 		family_watch(h);
 	if ((rc = store_open(h, &now)) != 0)
 		return rc;
-	if (swap_remove(h->h_vm, vn) != VM_OK) {
+	if (!empty_store(h, vn, pool)) {
 		left.store = old;
 		left.size = before.fw_store_size;
 		return -ENOMEM;

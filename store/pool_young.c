@@ -257,6 +257,7 @@ int pool_work(struct pool *p, bool all)
 	struct pool_shared *s = p->p_shared;
 	char *ctx = pool_ctx_take(p);
 	uint32_t i = NONE;
+	bool held = false; /* a segment for which no memory could be had holds none */
 	int rc = 0;
 
 	pool_lock(p);
@@ -264,9 +265,11 @@ int pool_work(struct pool *p, bool all)
 		pool_young_seal_locked(s);
 	if (s->ps_nyoung > (all ? 0 : young_left(s)))
 		i = pin_locked(p);
-	if (i != NONE)
+	if (i != NONE) {
+		held = segs_of(s)[i].s_pages != 0;
 		rc = pack_segment(p, ctx, i);
+	}
 	pool_unlock(s);
 	pool_ctx_give(p, ctx);
-	return rc != 0 && rc != -ESTALE ? rc : i != NONE;
+	return rc != 0 && rc != -ESTALE ? rc : held;
 }

@@ -251,6 +251,27 @@ static void young_pages_without_memory_are_not_tried_for_ever(void **state)
 	teardown(&r);
 }
 
+/* A segment for such pages was made and freed again for ever if no memory could be had at all. */
+static void a_store_without_memory_is_full(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	charged = 0;
+	allowed = 0;
+	setup(&r, 64 * SEG, 16 * MiB);
+	pool_pack_behind(&r.p, 8 * SEG);
+	r.p.p_charge = charge;
+	assert_int_equal(put(&r, share_what(1), &share_handle[0]), -ENOSPC);
+	allowed = 12 * 16;
+	for (uint32_t i = 0; i < SHARE_PAGES / 2; i++)
+		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+	expect_all(&r, share_handle, SHARE_PAGES / 2);
+	drop_all(&r, share_handle, SHARE_PAGES / 2);
+	expect_empty(&r);
+	teardown(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -261,6 +282,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_share_knows_of_clean_pages),
 		cmocka_unit_test(a_full_file_sends_no_page_away_while_memory_is_left),
 		cmocka_unit_test(young_pages_without_memory_are_not_tried_for_ever),
+		cmocka_unit_test(a_store_without_memory_is_full),
 	};
 
 	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);
