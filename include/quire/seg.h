@@ -23,11 +23,11 @@ struct seg {
 	void *s_data;                /* the driver's */
 	uint32_t s_flags;            /* a_lock W */
 };
-#define S_HOLE 0x1u     /* not counted in a_size */
-#define S_SEALED 0x2u   /* mseal: may not be unmapped, moved, protected, emptied */
-#define S_WASWRITE 0x8u /* was writable once, in a space that is writable or executable */
-#define S_SPREAD 0x10u  /* pages lie on the nodes of memory in turn */
-#define S_FOLLOW 0x20u  /* pages move to the node that faults on them */
+#define S_HOLE 0x1u                    /* not counted in a_size */
+#define S_SEALED 0x2u                  /* mseal: may not be unmapped, moved, protected, emptied */
+#define S_WASWRITE 0x8u                /* was writable once, in a space with AS_WXORX */
+#define S_SPREAD 0x10u                 /* pages lie on the nodes of memory in turn */
+#define S_FOLLOW 0x20u                 /* pages move to the node that faults on them */
 #define S_SIZE(n) ((uint32_t)(n) << 8) /* index of the page size wanted (as_setpagesize) */
 #define S_SIZE_MASK 0xf00u
 #define S_OWNLOCK                                                                                  \
