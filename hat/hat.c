@@ -19,8 +19,8 @@
  * are not given to another user before the lock is dropped.
  *
  * Invariants (vm_check by hat_foreach, hat_page_foreach and hat_check): a valid entry that translates (hat, va) to frame f
- * <=> (hat, va) is on f's mapping list. The reference and modification bits of an entry are OR-ed into its pages before
- * it goes.
+ * <=> (hat, va) is on f's mapping list. The reference and modification bits of an entry are OR-ed into its pages before the
+ * entry is removed.
  *
  * Device frames have numbers beyond the machine's memory. They have no page: no mapping list, no
  * reference and modification bits; otherwise they are mapped as frames of memory are.

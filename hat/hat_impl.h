@@ -140,7 +140,7 @@ struct hat_store {
 	    struct op *, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level);
 	void (*st_detach)(
 	    struct op *, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level);
-	/* An entry changed or went: drop the copies that the store itself keeps (TSB). */
+	/* An entry was changed or removed: drop the copies that the store itself keeps (TSB). */
 	void (*st_stale)(struct hat *, vaddr_t, uint64_t len);
 	void (*st_tune)(struct hat *);  /* after many translations were loaded or unloaded; without
 	                                 * the lock */

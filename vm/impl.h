@@ -353,7 +353,7 @@ uint32_t buddy_laid_by(
     struct vm *); /* how many frames the CPUs have; they are free, but not counted in vm_nfree */
 unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *arg);
 #define BUDDY_NONE 0xffu /* p_order of a frame that is not the first of a free block */
-/* of an off-line frame that stays so: a bad one; one the operator took out; of a free frame that is being collected */
+/* of an off-line frame that stays so: a bad frame; a frame that the operator took out; of a free frame that is being collected */
 #define BUDDY_RETIRED 0xfeu
 #define BUDDY_REMOVED 0xfdu
 #define BUDDY_TAKEN 0xfcu

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A vnode over another one that remembers a sum of every page written through it and fails a read whose page has another
- * one. It is for swap: a write that the disk claimed to have made but tore or lost, a sector that rotted, a read from the
+ * A vnode over another vnode that remembers a sum of every page written through it and fails a read whose page has
+ * another sum. It is for swap: a write that the disk claimed to have made but tore or lost, a sector that rotted, a read from the
  * wrong place, all give VM_IO for that page alone instead of wrong bytes to a program.
  *
  * A torn write that the disk reports needs no sum: the core keeps the pages that were not written
