@@ -209,13 +209,17 @@ int run_make_more_swap(struct run *r, struct run_store *st)
 	const struct run_store *first = r->store[0];
 
 	st->file_bytes = first->file_bytes;
-	st->nfar = first->nfar;
-	for (unsigned i = 0; i < st->nfar; i++) {
-		st->plan[i] = first->plan[i];
-		if (st->plan[i].url == NULL &&
-		    (st->plan[i].file = more_file(r, &st->plan[i].bytes, &st->plan[i].keep_free)) <
-			0)
+	st->nfar = 0;
+	for (unsigned i = 0; i < first->nfar; i++) {
+		struct far_plan *plan = &st->plan[st->nfar];
+
+		*plan = first->plan[i];
+		if (plan->url != NULL && strncmp(plan->url, "nbd", 3) == 0)
+			continue; /* the first store has the whole export */
+		if (plan->url == NULL &&
+		    (plan->file = more_file(r, &plan->bytes, &plan->keep_free)) < 0)
 			return -1;
+		st->nfar++;
 	}
 	st->swapfd = st->file_bytes != 0 ? more_file(r, &st->file_bytes, &st->keep_free)
 					 : open("/dev/null", O_RDWR | O_CLOEXEC);

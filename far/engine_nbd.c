@@ -9,6 +9,7 @@
  * link again.
  */
 #include "far/conn.h"
+#include "far/lease.h"
 
 #include <errno.h>
 #include <libnbd.h>
@@ -25,6 +26,7 @@ struct far_link {
 	unsigned inflight[CONNS], n;
 	uint64_t size;
 	bool trims;
+	struct far_lease lease;
 };
 
 /* One request on one connection. */
@@ -186,43 +188,47 @@ static struct nbd_handle *connect_one(const struct far_url *u, const struct far_
 	return NULL;
 }
 
+/* Is the export one that this run may store pages on? Its last unit is the lease's. *final as connect_one. */
+static bool take_export(
+    struct far_link *l, const struct far_settings *set, bool *final, char why[FAR_WHY])
+{
+	int64_t size = nbd_get_size(l->h[0]);
+
+	*final = true;
+	if (size < (int64_t)(2 * FAR_UNIT) || nbd_is_read_only(l->h[0]) != 0) {
+		(void)snprintf(why, FAR_WHY,
+		    size < (int64_t)(2 * FAR_UNIT) ? "the export is too small"
+						   : "the export is read-only");
+		return false;
+	}
+	*final = false;
+	l->size = (uint64_t)size / FAR_UNIT * FAR_UNIT - FAR_UNIT;
+	l->trims = nbd_can_trim(l->h[0]) == 1;
+	return far_lease_take(&l->lease, l->h[0], l->size, set->run, !set->look, final, why);
+}
+
 static struct far_link *nbd_open(const struct far_url *u, const struct far_settings *set,
     uint32_t wait_ms, bool *retry, char why[FAR_WHY])
 {
 	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
 	struct far_link *l = calloc(1, sizeof *l);
+	char ignored[FAR_WHY];
 	bool final = false;
-	int64_t size;
 
 	if (u->tls && !may_use_tls(u, set, why))
 		final = true;
-	else if (l != NULL)
-		l->h[0] = connect_one(u, set, until, &final, why);
-	*retry = !final;
-	if (l == NULL || l->h[0] == NULL) {
-		free(l);
+	else if (l != NULL && (l->h[0] = connect_one(u, set, until, &final, why)) != NULL)
+		l->n = 1;
+	if (l == NULL || l->n == 0 || !take_export(l, set, &final, why)) {
+		*retry = !final;
+		if (l != NULL)
+			far_nbd.fo_close(l, false);
 		return NULL;
 	}
-	l->n = 1;
-	size = nbd_get_size(l->h[0]);
-	if (size < (int64_t)FAR_UNIT || nbd_is_read_only(l->h[0]) != 0) {
-		*retry = false;
-		(void)snprintf(why, FAR_WHY,
-		    size < (int64_t)FAR_UNIT ? "the export is too small"
-					     : "the export is read-only");
-		nbd_close(l->h[0]);
-		free(l);
-		return NULL;
-	}
-	l->size = (uint64_t)size;
-	l->trims = nbd_can_trim(l->h[0]) == 1;
-	if (nbd_can_multi_conn(l->h[0]) == 1) {
-		char ignored[FAR_WHY];
-
+	if (nbd_can_multi_conn(l->h[0]) == 1)
 		while (l->n < CONNS &&
 		    (l->h[l->n] = connect_one(u, set, until, &final, ignored)) != NULL)
 			l->n++;
-	}
 	return l;
 }
 
@@ -298,6 +304,7 @@ static unsigned nbd_fds(struct far_link *l, struct pollfd fds[FAR_FDS], int *wak
 
 static int nbd_work(struct far_link *l, const struct pollfd *fds, unsigned n, char why[FAR_WHY])
 {
+	far_lease_beat(&l->lease, l->h[0], far_now());
 	for (unsigned i = 0; i < l->n; i++) {
 		unsigned dir = nbd_aio_get_direction(l->h[i]);
 		short got = i < n ? fds[i].revents : 0;
@@ -317,6 +324,8 @@ static int nbd_work(struct far_link *l, const struct pollfd *fds, unsigned n, ch
 
 static void nbd_end(struct far_link *l, bool erase)
 {
+	if (erase)
+		far_lease_drop(&l->lease, l->h[0]);
 	for (unsigned i = 0; i < l->n; i++) {
 		if (erase)
 			(void)nbd_shutdown(l->h[i], 0);

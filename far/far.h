@@ -80,6 +80,7 @@ struct far_settings {
 	 * the size is reduced to the present room of the engine; an engine without room is refused
 	 */
 	bool fit;
+	bool look; /* nothing will be stored: the engine is only asked for its size */
 	uint64_t
 	    *high; /* where the device keeps the highest unit ever written plus 1; NULL: nowhere */
 };

@@ -535,6 +535,7 @@ int main(int argc, char **argv)
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
 	o.set.fit = o.probe_fd >= 0 || o.check;
+	o.set.look = o.probe_fd >= 0;
 	if (o.probe_fd >= 0)
 		rc = probe_size(&o);
 	else if (o.check)

@@ -294,8 +294,8 @@ def take(mib):
 m = take(mine) if mine else b""
 got = "had" if m is not None else "refused"
 if theirs:
-argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", sys.argv[3], str(theirs),
-"0", ""] got += " " + subprocess.run(argv, capture_output=True, text=True).stdout.strip()
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", sys.argv[3], str(theirs), "0", ""]
+    got += " " + subprocess.run(argv, capture_output=True, text=True).stdout.strip()
 print(got)
 """
 
@@ -330,6 +330,14 @@ def what_is_promised_counts_every_place_of_a_store():
     with Nbdkit("memory", "64M") as n:
         expect("had", 80, 0, "--swap", "/var/tmp:64M", "--swap", n.url())
         expect("refused", 80, 0, "--swap", "/var/tmp:64M")
+
+
+@needs("nbdkit", "setpriv", "redis-server", "redis-cli")
+def an_nbd_export_is_for_one_store():
+    """The stores of two users wrote over each other's pages."""
+    with Nbdkit("memory", "64M") as n, Redis() as r:
+        expect("had refused", 30, 30, "--swap", n.url())
+        expect("had had", 30, 30, "--swap", n.url(), "--swap", "redis://127.0.0.1:%d?size=64M" % r.port)
 
 
 @needs()
@@ -411,6 +419,28 @@ def new_memory_is_refused_when_a_redis_has_shrunk():
     assert err.count("a request for memory was refused") == 1, err
     status, out, err = shrunk("print('ready', flush=True)\ninput()\n" + program(3 * HOST.pages))
     assert status == 1 and "MemoryError" in err and "SIGBUS" not in err, "%d %s" % (status, err)
+
+
+@needs("nbdkit")
+def an_nbd_export_is_for_one_run_at_a_time():
+    """A second run wrote over the first's pages, which then were SIGBUS."""
+    with nbd_file() as (n, path):
+        run = told_to_go("--swap", n.url())
+        first = next(run)
+        for words in (["run", "-m", "8M", "--swap", n.url(), "true"], ["check", n.url()]):
+            p = subprocess.run([QUIRE, *words], capture_output=True, text=True, timeout=60)
+            assert p.returncode == 125 and "is in use by process " in p.stderr and p.stderr.count("\n") == 1, p.stderr
+        next(run)
+        assert first.returncode == 0
+        equal("--swap", n.url())  # the stamp went with the run
+        p = half("--swap", n.url(), env=marked(n.port))
+        for pid in processes_of(n.port):
+            os.kill(pid, signal.SIGKILL)
+        p.communicate()
+        with open(path, "rb") as disk:
+            disk.seek(-65536, os.SEEK_END)
+            assert disk.read(10) == b"quire swap"
+        equal("--swap", n.url())  # a killed run's stamp stands still
 
 
 @needs("nbdkit")
