@@ -36,6 +36,7 @@ spec.loader.exec_module(beside)
 
 CC = {'x86_64': 'gcc', 'riscv64': 'riscv64-linux-gnu-gcc'}
 RELEASE = {'x86_64': 'bookworm', 'riscv64': 'trixie'}
+SHARES = 8  # into which the tests are divided for Debian's kernel
 SILENT = 900  # seconds of this computer's time without a word, after which a machine is given up
 SELFTESTS = '''
 vm/map_fixed_noreplace vm/map_populate vm/mlock-random-test vm/mlock2-tests vm/mremap_test vm/mremap_dontunmap vm/mrelease_test
@@ -186,7 +187,8 @@ def prepare(arch, directory, suite, debian):
     tests = SUITES[suite](arch, directory, extra)
     run(CC[arch], '-O2', '-static', '-o', extra / 'bin/suite', HERE / 'suite.c')
     (extra / 'in/list').write_text(''.join('%s\t%d\t%s\t%s\n' % t for t in tests))
-    (extra / ('in/%s.sh' % suite)).write_text('exec /bin/suite /in/list 0\n')
+    for share in range(SHARES):
+        (extra / ('in/%d.sh' % share)).write_text('exec /bin/suite /in/list %d %d\n' % (share, SHARES))
     # the C library loads libgcc when a thread is cancelled
     libgcc = pathlib.Path(run(CC[arch], '-print-file-name=libgcc_s.so.1', stdout=subprocess.PIPE).stdout.decode().strip())
     libraries = extra / 'usr/lib' / (arch + '-linux-gnu')
@@ -250,13 +252,22 @@ def on_debian(a, directory, suite):
     kept = directory / suite / 'linux.json'
     if kept.exists():
         return json.loads(kept.read_text())
-    results = {}
-    m = beside.Machine('linux', beside.linux(directory), directory / suite, a.memory, suite, True, '')
-    try:
-        if listen(Console(m.process), results, a.verbose) is not None:
-            print('Debian\'s kernel stopped')
-    finally:
-        m.end()
+    results, debian = {}, beside.linux(directory)
+
+    def run_share(share):
+        at = directory / suite / ('linux-%d' % share)
+        at.mkdir(exist_ok=True)
+        (at / 'root.img').unlink(missing_ok=True)
+        (at / 'root.img').symlink_to('../root.img')
+        m = beside.Machine('linux', debian, at, a.memory, str(share), True, '')
+        try:
+            if listen(Console(m.process), results, a.verbose) is not None:
+                print('Debian\'s kernel stopped')
+        finally:
+            m.end()
+
+    with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
+        list(pool.map(run_share, range(SHARES)))
     kept.write_text(json.dumps(results, indent=1))
     return results
 
@@ -322,6 +333,7 @@ def main():
     ap.add_argument('--cpus', type=int, default=1, help='more than one: without -icount')
     ap.add_argument('--jobs', type=int, default=os.cpu_count(), help='machines at a time')
     ap.add_argument('--only', nargs='+', default=[], help='tests that have one of these in their names')
+    ap.add_argument('--debian', action='store_true', help='only the runs on Debian\'s kernel')
     ap.add_argument('--show', action='store_true', help='the output of tests that differ')
     ap.add_argument('--verbose', action='store_true', help='the consoles')
     a = ap.parse_args()
@@ -330,6 +342,9 @@ def main():
     worse = 0
     for suite in a.suites:
         tests = prepare(a.arch, directory, suite, a.kernel.parent.resolve() / 'debian')
+        if a.debian:
+            on_debian(a, directory, suite)
+            continue
         here = on_quire(a, directory, suite, tests)
         if not a.only:
             (directory / suite / 'quire.json').write_text(json.dumps(here, indent=1))
