@@ -113,7 +113,9 @@ def linux(directory):
         package = re.search(r'Depends: (linux-image-\S+)', depends.stdout.decode()).group(1)
         print('fetching %s' % package, flush=True)
         subprocess.run(['apt-get', '-qq', 'download', package], cwd=directory, check=True, stderr=subprocess.DEVNULL)
-        subprocess.run(['dpkg', '-x', next(directory.glob(package + '_*.deb')), at], check=True)
+        new = directory / 'linux.new'
+        subprocess.run(['dpkg', '-x', next(directory.glob(package + '_*.deb')), new], check=True)
+        new.rename(at)  # only a whole one has the name
     modules = next((at / 'lib/modules').iterdir()) / 'kernel'
     init = directory / 'init'
     subprocess.run(['musl-gcc', '-O2', '-static', '-o', init, HERE / 'kernel_init.c'], check=True)

@@ -74,6 +74,8 @@ enum {
 	ETIMEDOUT = 110,
 	ECONNREFUSED = 111,
 	ERESTART = 512,
+	ERESTARTNOHAND =
+	    514, /* the call is made again unless a handler runs, with SA_RESTART or not */
 };
 
 void *memcpy(void *restrict, const void *restrict, size_t);

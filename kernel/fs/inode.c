@@ -24,19 +24,19 @@ static struct mach_mutex icache_lock;
 static struct inode *icache[ICACHE_HASH]; /* icache_lock */
 static struct inode *lru_head, *lru_tail; /* icache_lock: longest unused at the head */
 static unsigned icached;                  /* icache_lock */
-static uint64_t wall_base;                /* const after inodes_init: seconds */
+static _Atomic uint64_t base_ns;          /* what the wall clock is ahead of arch_time_ns */
 
 void inodes_init(void)
 {
 	mach_mutex_init(&vfs_lock, 1, "names");
 	mach_mutex_init(&icache_lock, 5, "inodes");
-	wall_base = cmdline_number("clock", arch_wall_time());
-	wall_base -= arch_time_ns() / 1000000000;
+	base_ns = cmdline_number("clock", arch_wall_time()) * 1000000000 - arch_time_ns();
 }
 
-uint32_t vfs_now(void) { return (uint32_t)(wall_base + arch_time_ns() / 1000000000); }
-
-uint64_t wall_ns(void) { return wall_base * 1000000000 + arch_time_ns(); }
+uint64_t wall_base(void) { return base_ns; }
+void wall_base_set(uint64_t ns) { base_ns = ns; }
+uint64_t wall_ns(void) { return base_ns + arch_time_ns(); }
+uint32_t vfs_now(void) { return (uint32_t)(wall_ns() / 1000000000); }
 
 void inode_init(struct inode *i, const struct vnode_ops *vops, const struct inode_ops *ops,
     unsigned fs, uint64_t ino, unsigned mode)

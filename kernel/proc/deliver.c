@@ -96,10 +96,12 @@ static void settle_restart(struct trapframe *tf, struct uthread *u, int64_t nr, 
 {
 	const struct sigaction *a = &u->u_proc->p_sighand->sh_action[sig];
 
-	if (sig == 0 || (a->sa_flags & SA_RESTART))
+	if (sig == 0 || (u->u_restartable && (a->sa_flags & SA_RESTART))) {
 		tf_restart(tf, (uint64_t)nr);
-	else
+	} else {
 		tf_set_result(tf, -EINTR);
+		u->u_sleep_until = 0;
+	}
 }
 
 void trap_leave(struct trapframe *tf)

@@ -191,6 +191,9 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 		tf_set_tls(tf, &u->u_thread->t_arch, tls);
 	u->u_thread->t_hat = as_hat(p->p_as);
 	u->u_sigmask = self->u_sigmask;
+	u->u_policy = self->u_policy;
+	u->u_prio = self->u_prio;
+	u->u_nice = self->u_nice;
 	if ((flags & CLONE_THREAD) == 0 && !(flags & CLONE_VM)) {
 		u->u_altstack = self->u_altstack;
 		u->u_altsize = self->u_altsize;

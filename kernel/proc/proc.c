@@ -59,17 +59,24 @@ void release_vfork(struct proc *p)
 	spin_unlock(&sched_lock, irq);
 }
 
-uint64_t proc_cpu_ns(struct proc *p)
+uint64_t proc_cpu_ns_locked(const struct proc *p)
 {
 	const struct thread *cur = arch_cur();
-	uint64_t ns;
+	uint64_t ns = p->p_cpu_ns;
 
-	mach_mutex_enter(&proc_lock);
-	ns = p->p_cpu_ns;
 	for (const struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
 		ns += u->u_thread->t_run;
 	if (cur->t_proc == p)
 		ns += arch_time_ns() - cur->t_since;
+	return ns;
+}
+
+uint64_t proc_cpu_ns(struct proc *p)
+{
+	uint64_t ns;
+
+	mach_mutex_enter(&proc_lock);
+	ns = proc_cpu_ns_locked(p);
 	mach_mutex_exit(&proc_lock);
 	return ns;
 }

@@ -179,7 +179,11 @@ struct uthread {
 	struct sigset_info u_signals;
 	uint64_t u_altstack, u_altsize;
 	uint32_t u_altflags;
-	uint64_t u_clear_tid; /* CLONE_CHILD_CLEARTID */
+	bool
+	    u_restartable; /* own: the call under way is made again after a handler with SA_RESTART */
+	uint64_t u_sleep_until; /* own: the end of a sleep that goes on, by arch_time_ns; 0: none */
+	int u_policy, u_prio, u_nice; /* proc_lock: kept and told, without effect */
+	uint64_t u_clear_tid;         /* CLONE_CHILD_CLEARTID */
 	uint64_t u_robust;
 	int64_t u_syscall; /* only its own thread: number of the system call under way; -1: none */
 	uint64_t u_copy_fail;
@@ -234,7 +238,8 @@ int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
 #define WCONTINUED 8u
 #define WNOWAIT 0x01000000u
 int64_t proc_wait_kernel(
-    int pid, int *status, unsigned options); /* the pid, 0 (WNOHANG) or a negative error */
+    int pid, int *status, unsigned options);      /* the pid, 0 (WNOHANG) or a negative error */
+uint64_t proc_cpu_ns_locked(const struct proc *); /* the same; proc_lock held */
 uint64_t proc_cpu_ns(struct proc *); /* CPU time of the process's threads in ns; takes proc_lock */
 struct files *files_new(void);
 struct files *files_dup(struct files *);
@@ -372,7 +377,9 @@ void sem_init(void);
 void sem_exit(const struct proc *);
 void socket_init(void);
 void epoll_init(void);
-uint64_t wall_ns(void); /* since 1970 */
+uint64_t wall_ns(void);          /* since 1970 */
+uint64_t wall_base(void);        /* wall_ns() less arch_time_ns() */
+void wall_base_set(uint64_t ns); /* timer.c's: timer_lock held */
 /*
  * Nanoseconds of a span of time, at most a century, so that adding it to a time does not overflow.
  */

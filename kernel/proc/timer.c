@@ -11,7 +11,9 @@
  * signal pending; further expirations until the signal is taken are the signal's overrun.
  *
  * Locks, outermost first: ptimer_lock (the lists p_timers), timer_lock (the list), proc_lock; all sleep. next_at is under sched_lock.
- * Left out: clocks of CPU time, which no timer measures; the wall clock is never set, so it is the time since the start and a constant.
+ * The wall clock is the time since the start and a constant, which clock_settime changes (wall_set). A timer that was set to a time of
+ * that clock then expires sooner or later (tm_wall).
+ * Left out: clocks of CPU time, which no timer measures.
  */
 #include "kernel/proc/timer.h"
 #include "kernel/proc/proc.h"
@@ -67,9 +69,12 @@ static void look_at(const struct timer *t, struct timer_state *s)
 		s->ts_left = t->tm_at > now ? t->tm_at - now : 1; /* the timer is due and not off */
 }
 
-void timer_set(struct timer *t, uint64_t at, uint64_t every, struct timer_state *old)
+void timer_set(struct timer *t, uint64_t at, uint64_t every, bool wall, struct timer_state *old)
 {
 	mach_mutex_enter(&timer_lock);
+	if (wall && at != 0) /* the wall clock's zero lies before the start */
+		at = at > wall_base() ? at - wall_base() : 1;
+	t->tm_wall = wall;
 	if (old != NULL)
 		look_at(t, old);
 	list_remove(t);
@@ -88,7 +93,27 @@ void timer_get(struct timer *t, struct timer_state *s)
 	mach_mutex_exit(&timer_lock);
 }
 
-void timer_stop(struct timer *t) { timer_set(t, 0, 0, NULL); }
+void timer_stop(struct timer *t) { timer_set(t, 0, 0, false, NULL); }
+
+void wall_set(uint64_t ns)
+{
+	struct timer *t, *rest;
+	uint64_t old;
+
+	mach_mutex_enter(&timer_lock);
+	old = wall_base();
+	wall_base_set(ns - arch_time_ns());
+	rest = timers;
+	timers = NULL;
+	while ((t = rest) != NULL) {
+		rest = t->tm_next;
+		if (t->tm_wall)
+			t->tm_at = t->tm_at + old > wall_base() ? t->tm_at + old - wall_base() : 1;
+		list_add(t);
+	}
+	tell_thread();
+	mach_mutex_exit(&timer_lock);
+}
 
 static void fire_due(void)
 {
@@ -153,7 +178,7 @@ int64_t sys_alarm(const uint64_t *a)
 	struct timer_state old;
 
 	timer_set(&this_proc()->p_itimer,
-	    (unsigned)a[0] != 0 ? arch_time_ns() + span_ns((unsigned)a[0], 0) : 0, 0, &old);
+	    (unsigned)a[0] != 0 ? arch_time_ns() + span_ns((unsigned)a[0], 0) : 0, 0, false, &old);
 	return (int64_t)((old.ts_left + 999999999) / 1000000000);
 }
 
@@ -183,7 +208,8 @@ int64_t sys_setitimer(const uint64_t *a)
 	if (!is_timeval(t) || !is_timeval(t + 2))
 		return -EINVAL;
 	at = t[2] == 0 && t[3] == 0 ? 0 : arch_time_ns() + span_ns(t[2], t[3] * 1000);
-	timer_set(&this_proc()->p_itimer, at, at != 0 ? span_ns(t[0], t[1] * 1000) : 0, &old);
+	timer_set(
+	    &this_proc()->p_itimer, at, at != 0 ? span_ns(t[0], t[1] * 1000) : 0, false, &old);
 	return a[2] != 0 ? give_timevals(a[2], &old) : 0;
 }
 
@@ -207,27 +233,25 @@ static bool is_timer_clock(uint64_t id)
 	return id <= 1 || (id >= 7 && id <= 9);
 }
 
-/* Reads the program's itimerspec: *at and *every as timer_set takes them. 0 or a negative error. */
-static int spec_in(uint64_t from, uint64_t clock, bool absolute, uint64_t *at, uint64_t *every)
+struct timer_spec { /* timer_set's arguments */
+	uint64_t sp_at, sp_every;
+	bool sp_wall;
+};
+
+/* Reads the program's itimerspec. 0 or a negative error. */
+static int spec_in(uint64_t from, uint64_t clock, bool absolute, struct timer_spec *s)
 {
-	uint64_t t[4], ns, now = arch_time_ns();
+	uint64_t t[4], now = arch_time_ns();
 
 	if (copy_in(t, from, sizeof(t)) != 0)
 		return -EFAULT;
 	if ((int64_t)t[0] < 0 || (int64_t)t[2] < 0 || t[1] >= 1000000000 || t[3] >= 1000000000)
 		return -EINVAL;
-	*every = span_ns(t[0], t[1]);
-	*at = 0;
+	*s = (struct timer_spec){ .sp_every = span_ns(t[0], t[1]) };
 	if (t[2] == 0 && t[3] == 0)
 		return 0;
-	ns = span_ns(t[2], t[3]);
-	if (absolute &&
-	    (clock == 0 || clock == 8)) { /* the wall clock's zero lies before the start */
-		uint64_t base = wall_ns() - arch_time_ns();
-
-		ns = ns > base ? ns - base : 1;
-	}
-	*at = absolute ? ns : now + ns;
+	s->sp_at = span_ns(t[2], t[3]) + (absolute ? 0 : now);
+	s->sp_wall = absolute && (clock == 0 || clock == 8);
 	return 0;
 }
 
@@ -362,16 +386,16 @@ int64_t sys_timer_create(const uint64_t *a)
 int64_t sys_timer_settime(const uint64_t *a)
 {
 	struct timer_state old = { 0, 0 };
-	uint64_t at, every;
+	struct timer_spec spec;
 	struct ptimer *pt;
 	int64_t err;
 
 	mach_mutex_enter(&ptimer_lock);
 	err = (pt = find_ptimer(a[0])) == NULL
 	    ? -EINVAL
-	    : spec_in(a[2], pt->pt_clock, (a[1] & TIMER_ABSTIME) != 0, &at, &every);
+	    : spec_in(a[2], pt->pt_clock, (a[1] & TIMER_ABSTIME) != 0, &spec);
 	if (err == 0)
-		timer_set(&pt->pt_timer, at, every, &old);
+		timer_set(&pt->pt_timer, spec.sp_at, spec.sp_every, spec.sp_wall, &old);
 	mach_mutex_exit(&ptimer_lock);
 	return err == 0 && a[3] != 0 ? spec_out(a[3], &old) : err;
 }
@@ -515,7 +539,7 @@ int64_t sys_timerfd_create(const uint64_t *a)
 int64_t sys_timerfd_settime(const uint64_t *a)
 {
 	struct timer_state old = { 0, 0 };
-	uint64_t at, every;
+	struct timer_spec spec;
 	struct timerfd *tf;
 	int64_t err;
 	struct file *f = fd_get_kind((int)a[0], &timerfd_ops, -EINVAL, &err);
@@ -523,13 +547,12 @@ int64_t sys_timerfd_settime(const uint64_t *a)
 	if (f == NULL)
 		return err;
 	tf = f->f_data;
-	err = (a[1] & ~3ull) != 0
-	    ? -EINVAL
-	    : spec_in(a[2], tf->tf_clock, (a[1] & TIMER_ABSTIME) != 0, &at, &every);
+	err = (a[1] & ~3ull) != 0 ? -EINVAL
+				  : spec_in(a[2], tf->tf_clock, (a[1] & TIMER_ABSTIME) != 0, &spec);
 	if (err == 0) {
-		timer_set(&tf->tf_timer, 0, 0, &old);
+		timer_set(&tf->tf_timer, 0, 0, false, &old);
 		(void)take_count(tf);
-		timer_set(&tf->tf_timer, at, every, NULL);
+		timer_set(&tf->tf_timer, spec.sp_at, spec.sp_every, spec.sp_wall, NULL);
 	}
 	file_put(f);
 	return err == 0 && a[3] != 0 ? spec_out(a[3], &old) : err;

@@ -10,6 +10,7 @@ struct timer {
 	struct timer *tm_next; /* timer_lock: next timer of the list, by tm_at */
 	/* timer_lock: time of the next expiration, as arch_time_ns; 0: the timer is off */
 	uint64_t tm_at;
+	bool tm_wall;      /* timer_lock: the time of expiration is one of the wall clock */
 	uint64_t tm_every; /* timer_lock: period in ns; 0: the timer expires once */
 	/*
 	 * const. times: expirations since the last call. timer_lock held; may sleep; must set no
@@ -22,10 +23,12 @@ struct timer_state { /* ns; at 0: off; every 0: once */
 };
 
 /*
- * Sets the timer to expire at `at` (0: never), then every `every` ns (0: once). *old: its former
- * state; NULL: not needed. May sleep.
+ * Sets the timer to expire at `at` (0: never), then every `every` ns (0: once). wall: `at` is a time
+ * of the wall clock, else of arch_time_ns. *old: the timer's former state; NULL: not needed. May sleep.
  */
-void timer_set(struct timer *, uint64_t at, uint64_t every, struct timer_state *old);
+void timer_set(struct timer *, uint64_t at, uint64_t every, bool wall, struct timer_state *old);
+/* Sets the wall clock, in ns since 1970. May sleep. */
+void wall_set(uint64_t ns);
 void timer_get(struct timer *, struct timer_state *);
 /* Stops the timer; after the return tm_fire does not run. May sleep; proc_lock is not held. */
 void timer_stop(struct timer *);

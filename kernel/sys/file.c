@@ -740,6 +740,9 @@ int64_t sys_fsync(const uint64_t *a)
 			r = f->f_inode->i_ops->io_sync(f->f_inode);
 		if (r == 0)
 			r = ext2_sync_all();
+	} else if ((f->f_inode->i_mode & S_IFMT) != S_IFREG &&
+	    (f->f_inode->i_mode & S_IFMT) != S_IFDIR) {
+		r = -EINVAL; /* there is nothing to write: a pipe, a socket, a device */
 	}
 	file_put(f);
 	return r;

@@ -192,9 +192,10 @@ int64_t sys_mmap(const uint64_t *a)
 	enum vm_err e;
 	int err = 0;
 
-	if (len == 0 || len < a[1] || (a[5] & VM_PAGEMASK) != 0 ||
-	    !(flags & (MAP_SHARED | MAP_PRIVATE)))
+	if (a[1] == 0 || (a[5] & VM_PAGEMASK) != 0 || !(flags & (MAP_SHARED | MAP_PRIVATE)))
 		return -EINVAL;
+	if (len == 0 || len > user_top()) /* 0: the length, rounded to pages, has no number */
+		return -ENOMEM;
 	if ((flags & (MAP_FIXED | MAP_NOREPLACE)) && (at & VM_PAGEMASK) != 0)
 		return -EINVAL;
 	if (flags & MAP_SHARED)

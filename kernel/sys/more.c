@@ -10,45 +10,151 @@
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
 
-/* ---- scheduling: one class, no priorities ---- */
+/* ---- scheduling: one class; a policy and a priority are kept and told, without effect ---- */
+#define SCHED_FIFO 1
+#define SCHED_RR 2
+#define SCHED_RESET_ON_FORK 0x40000000u
+
+/* 0: the caller's; proc_lock held. NULL: there is none. */
+static struct uthread *thread_of(uint64_t tid)
+{
+	return (int)tid == 0 ? this_uthread() : uthread_find((int)tid);
+}
+
+/* Do getpriority and setpriority mean this thread of p's? proc_lock held. */
+static bool nice_of(const struct proc *p, const struct uthread *u, uint64_t which, uint64_t who)
+{
+	switch (which) {
+	case 0: return u->u_tid == ((int)who != 0 ? (int)who : this_uthread()->u_tid);
+	case 1: return p->p_pgid == ((int)who != 0 ? (int)who : this_proc()->p_pgid);
+	default: return (int)who == 0; /* every program is root's */
+	}
+}
+
+/* Sets the nice value, if set, of all threads that are named; *least: the least of them. -ESRCH: none is. */
+static int64_t nice_all(uint64_t which, uint64_t who, bool set, int nice, int *least)
+{
+	int64_t r = -ESRCH;
+
+	if (which > 2)
+		return -EINVAL;
+	mach_mutex_enter(&proc_lock);
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
+		for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next) {
+			if (!nice_of(p, u, which, who))
+				continue;
+			if (set)
+				u->u_nice = nice;
+			*least = r != 0 || u->u_nice < *least ? u->u_nice : *least;
+			r = 0;
+		}
+	}
+	mach_mutex_exit(&proc_lock);
+	return r;
+}
+
 int64_t sys_getpriority(const uint64_t *a)
 {
-	(void)a;
-	return 20;
+	int nice;
+	int64_t r = nice_all(a[0], a[1], false, 0, &nice);
+
+	return r != 0 ? r : 20 - nice;
 }
 int64_t sys_setpriority(const uint64_t *a)
 {
-	(void)a;
-	return 0;
+	int nice = (int)a[2], least;
+
+	if (nice < -20)
+		nice = -20;
+	return nice_all(a[0], a[1], true, nice > 19 ? 19 : nice, &least);
 }
-int64_t sys_sched_setparam(const uint64_t *a)
+
+int64_t sys_sched_get_priority_max(const uint64_t *a)
 {
-	(void)a;
-	return 0;
+	if (a[0] == SCHED_FIFO || a[0] == SCHED_RR)
+		return 99;
+	return a[0] <= 6 && a[0] != 4 ? 0 : -EINVAL;
+}
+int64_t sys_sched_get_priority_min(const uint64_t *a)
+{
+	if (a[0] == SCHED_FIFO || a[0] == SCHED_RR)
+		return 1;
+	return a[0] <= 6 && a[0] != 4 ? 0 : -EINVAL;
+}
+
+/* policy -1: the thread's own. */
+static int64_t set_scheduler(uint64_t tid, int policy, uint64_t param)
+{
+	struct uthread *u;
+	int64_t r = 0;
+	int prio;
+
+	if ((int)tid < 0 || param == 0)
+		return -EINVAL;
+	if (copy_in(&prio, param, sizeof(prio)) != 0)
+		return -EFAULT;
+	mach_mutex_enter(&proc_lock);
+	if ((u = thread_of(tid)) == NULL)
+		r = -ESRCH;
+	else if (policy == -1)
+		policy = u->u_policy;
+	if (r == 0 && policy != 0 && policy != SCHED_FIFO && policy != SCHED_RR && policy != 3 &&
+	    policy != 5)
+		r = -EINVAL; /* not OTHER, BATCH or IDLE either */
+	else if (r == 0 &&
+	    (policy == SCHED_FIFO || policy == SCHED_RR ? prio < 1 || prio > 99 : prio != 0))
+		r = -EINVAL;
+	if (r == 0) {
+		u->u_policy = policy;
+		u->u_prio = prio;
+	}
+	mach_mutex_exit(&proc_lock);
+	return r;
+}
+int64_t sys_sched_setparam(const uint64_t *a) { return set_scheduler(a[0], -1, a[1]); }
+int64_t sys_sched_setscheduler(const uint64_t *a)
+{
+	int policy = (int)((unsigned)a[1] & ~SCHED_RESET_ON_FORK);
+
+	return policy < 0 ? -EINVAL : set_scheduler(a[0], policy, a[2]);
+}
+
+/* -EINVAL, -ESRCH */
+static int64_t get_scheduler(uint64_t tid, int *policy, int *prio)
+{
+	const struct uthread *u;
+
+	if ((int)tid < 0)
+		return -EINVAL;
+	mach_mutex_enter(&proc_lock);
+	if ((u = thread_of(tid)) != NULL) {
+		*policy = u->u_policy;
+		*prio = u->u_prio;
+	}
+	mach_mutex_exit(&proc_lock);
+	return u != NULL ? 0 : -ESRCH;
 }
 int64_t sys_sched_getparam(const uint64_t *a)
 {
-	int zero = 0;
+	int policy, prio;
+	int64_t r = a[1] == 0 ? -EINVAL : get_scheduler(a[0], &policy, &prio);
 
-	return copy_out(a[1], &zero, sizeof(zero));
-}
-int64_t sys_sched_setscheduler(const uint64_t *a)
-{
-	(void)a;
-	return 0;
+	return r != 0 ? r : copy_out(a[1], &prio, sizeof(prio));
 }
 int64_t sys_sched_getscheduler(const uint64_t *a)
 {
-	(void)a;
-	return 0;
+	int policy, prio;
+	int64_t r = get_scheduler(a[0], &policy, &prio);
+
+	return r != 0 ? r : policy;
 }
-int64_t sys_sched_get_priority_max(const uint64_t *a) { return a[0] == 1 || a[0] == 2 ? 99 : 0; }
-int64_t sys_sched_get_priority_min(const uint64_t *a) { return a[0] == 1 || a[0] == 2 ? 1 : 0; }
 int64_t sys_sched_rr_get_interval(const uint64_t *a)
 {
 	uint64_t t[2] = { 0, 1000000000u / KERNEL_HZ };
+	int policy, prio;
+	int64_t r = get_scheduler(a[0], &policy, &prio);
 
-	return copy_out(a[1], t, sizeof(t));
+	return r != 0 ? r : copy_out(a[1], t, sizeof(t));
 }
 int64_t sys_getcpu(const uint64_t *a)
 {

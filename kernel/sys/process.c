@@ -361,7 +361,7 @@ int64_t sys_pause(const uint64_t *a)
 {
 	(void)a;
 	(void)wait_until(&nothing, never_true, NULL, 0, true);
-	return -EINTR;
+	return -ERESTARTNOHAND;
 }
 
 int64_t sys_sigaltstack(const uint64_t *a)
@@ -442,27 +442,103 @@ static int64_t give_time(uint64_t to, uint64_t ns, uint64_t unit)
 
 	return to == 0 ? 0 : copy_out(to, t, sizeof(t));
 }
+static struct waitq wall_sleepers; /* sched_lock: those that wait for a time of the wall clock */
+
 static uint64_t cpu_ns(void) { return arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since); }
-static uint64_t clock_ns(uint64_t id)
-{
-	if (id == 0 || id == 5 || id == 11)
-		return wall_ns();
-	if (id == 2)
-		return proc_cpu_ns(this_proc());
-	return id == 3 || (int)id < 0 ? cpu_ns() : arch_time_ns();
-}
 /*
- * Clocks of the CPU time of a process or thread have negative numbers; a clock of another process
- * reads as the calling process's.
+ * The clock of the CPU time of a process or a thread has a negative number: the complement of the
+ * process's (0: the caller's) in all but 3 bits; 4: a thread's; the rest: which times count, here all
+ * of them. false: there is no such process, or no such thread of the caller's process.
  */
-static bool is_clock(uint64_t id) { return (int)id < 0 || ((int)id <= 11 && id != 10); }
+static bool cpu_clock(int id, uint64_t *ns)
+{
+	int pid = ~(id >> 3);
+	struct uthread *u;
+	struct proc *p;
+	bool found;
+
+	if ((id & 3) == 3)
+		return false;
+	if (pid == 0 || pid == ((id & 4) != 0 ? this_uthread()->u_tid : this_proc()->p_pid)) {
+		*ns = (id & 4) != 0 ? cpu_ns() : proc_cpu_ns(this_proc());
+		return true;
+	}
+	mach_mutex_enter(&proc_lock);
+	if ((id & 4) != 0) {
+		found = (u = uthread_find(pid)) != NULL && u->u_proc == this_proc();
+		*ns = found ? u->u_thread->t_run : 0;
+	} else {
+		found = (p = proc_find(pid)) != NULL;
+		*ns = found ? proc_cpu_ns_locked(p) : 0;
+	}
+	mach_mutex_exit(&proc_lock);
+	return found;
+}
+
+/* false: there is no such clock. */
+static bool clock_ns(uint64_t clock, uint64_t *ns)
+{
+	int id = (int)clock;
+
+	if (id < 0)
+		return cpu_clock(id, ns);
+	if (id > 11 || id == 10)
+		return false;
+	switch (id) {
+	case 0:
+	case 5:
+	case 8:
+	case 11: *ns = wall_ns(); break;
+	case 2: *ns = proc_cpu_ns(this_proc()); break;
+	case 3: *ns = cpu_ns(); break;
+	default: *ns = arch_time_ns(); break;
+	}
+	return true;
+}
 int64_t sys_clock_gettime(const uint64_t *a)
 {
-	return is_clock(a[0]) ? give_time(a[1], clock_ns(a[0]), 1) : -EINVAL;
+	uint64_t ns;
+
+	return clock_ns(a[0], &ns) ? give_time(a[1], ns, 1) : -EINVAL;
 }
 int64_t sys_clock_getres(const uint64_t *a)
 {
-	return is_clock(a[0]) ? give_time(a[1], 1, 1) : -EINVAL;
+	uint64_t ns;
+
+	return clock_ns(a[0], &ns) ? give_time(a[1], 1, 1) : -EINVAL;
+}
+
+/* Only the wall clock can be set; not to a time before the machine's start. */
+static int64_t set_wall(uint64_t seconds, uint64_t ns)
+{
+	if ((int64_t)seconds < 0 || seconds > UINT64_MAX / 1000000000 - 1 || ns >= 1000000000 ||
+	    seconds * 1000000000 + ns < arch_time_ns())
+		return -EINVAL;
+	wall_set(seconds * 1000000000 + ns);
+	wake(&wall_sleepers);
+	return 0;
+}
+int64_t sys_clock_settime(const uint64_t *a)
+{
+	uint64_t t[2], ns;
+
+	if (!clock_ns(a[0], &ns))
+		return -EINVAL;
+	if (copy_in(t, a[1], sizeof(t)) != 0)
+		return -EFAULT;
+	if ((int)a[0] < 0 || a[0] == 2 || a[0] == 3)
+		return -EPERM;
+	return a[0] == 0 ? set_wall(t[0], t[1]) : -EINVAL;
+}
+int64_t sys_settimeofday(const uint64_t *a)
+{
+	uint64_t t[2];
+
+	if (a[0] == 0)
+		return 0; /* the time zone has no effect */
+	if (copy_in(t, a[0], sizeof(t)) != 0)
+		return -EFAULT;
+	return t[1] >= 1000000 ? -EINVAL : set_wall(t[0], t[1] * 1000);
 }
 int64_t sys_gettimeofday(const uint64_t *a) { return give_time(a[0], wall_ns(), 1000); }
 int64_t sys_time(const uint64_t *a)
@@ -472,13 +548,23 @@ int64_t sys_time(const uint64_t *a)
 	return a[0] != 0 && copy_out(a[0], &now, 8) != 0 ? -EFAULT : (int64_t)now;
 }
 
+/*
+ * A stop, or another signal without a handler, does not end a sleep: the call is made again, and goes
+ * on until the same time.
+ */
 static int64_t sleep_until(uint64_t deadline, uint64_t rem)
 {
+	struct uthread *u = this_uthread();
+
+	if (u->u_sleep_until != 0)
+		deadline = u->u_sleep_until;
+	u->u_sleep_until = 0;
 	if (wait_until(&nothing, never_true, NULL, deadline, true) != -EINTR)
 		return 0;
 	if (rem != 0)
 		(void)give_time(rem, deadline > arch_time_ns() ? deadline - arch_time_ns() : 0, 1);
-	return -EINTR;
+	u->u_sleep_until = deadline;
+	return -ERESTARTNOHAND;
 }
 int64_t sys_nanosleep(const uint64_t *a)
 {
@@ -487,15 +573,33 @@ int64_t sys_nanosleep(const uint64_t *a)
 
 	return err != 0 ? err : sleep_until(arch_time_ns() + ns + 1, a[1]);
 }
+static bool wall_moved(void *base) { return *(uint64_t *)base != wall_base(); }
+
+/* The wall clock may be set while it is waited for. */
+static int64_t sleep_until_wall(uint64_t at)
+{
+	for (;;) {
+		uint64_t base = wall_base();
+		int err;
+
+		if (at <= base + arch_time_ns())
+			return 0;
+		err = wait_until(&wall_sleepers, wall_moved, &base, at - base, true);
+		if (err != 0)
+			return err == -EINTR ? -ERESTARTNOHAND : 0;
+	}
+}
 int64_t sys_clock_nanosleep(const uint64_t *a)
 {
-	uint64_t ns, now = clock_ns(a[0]);
+	uint64_t ns, now;
 	int err = copy_in_span(a[2], &ns);
 
 	if (err != 0)
 		return err;
-	if (!is_clock(a[0]))
+	if (!clock_ns(a[0], &now) || a[0] == 3)
 		return -EINVAL;
+	if ((a[1] & 1) && (a[0] == 0 || a[0] == 8 || a[0] == 11))
+		return sleep_until_wall(ns);
 	if (a[1] & 1) {
 		if (ns <= now)
 			return 0;

@@ -47,8 +47,9 @@ void syscall(struct trapframe *tf)
 		kprintf("[%d] %s(%lx, %lx, %lx, %lx) = %ld\n", u->u_tid,
 		    nr < NCALLS && calls[nr].name != NULL ? calls[nr].name : "?", a[0], a[1], a[2],
 		    a[3], r);
-	if (r == -ERESTART) {
+	if (r == -ERESTART || r == -ERESTARTNOHAND) {
 		u->u_syscall = (int64_t)nr; /* trap_leave decides */
+		u->u_restartable = r == -ERESTART;
 		return;
 	}
 	tf_set_result(tf, r);

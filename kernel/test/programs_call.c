@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -488,6 +489,101 @@ static void sessions_are_led_once(void) { CHECK(in_child(lead_a_session, NULL) =
 
 static void the_hostname_is_kept(void) { CHECK(in_child(set_the_hostname, NULL) == 0); }
 
+/* The wall clock once could not be set. */
+static void the_wall_clock_is_set(void)
+{
+	struct timespec was, now, later;
+	struct itimerspec at = { { 0, 0 }, { 0, 0 } };
+	timer_t timer;
+	struct sigevent none = { .sigev_notify = SIGEV_NONE };
+	int status;
+	pid_t pid;
+
+	CHECK(clock_gettime(CLOCK_REALTIME, &was) == 0);
+	at.it_value.tv_sec = was.tv_sec + 1000;
+	CHECK(timer_create(CLOCK_REALTIME, &none, &timer) == 0);
+	CHECK(timer_settime(timer, TIMER_ABSTIME, &at, NULL) == 0);
+	if ((pid = fork()) == 0) { /* sleeps until a time that the clock jumps over */
+		later = (struct timespec){ was.tv_sec + 1000, 0 };
+		_exit(clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &later, NULL));
+	}
+	later = (struct timespec){ was.tv_sec + 5000, 0 };
+	CHECK(clock_settime(CLOCK_REALTIME, &later) == 0);
+	CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0 && now.tv_sec >= later.tv_sec);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	CHECK(timer_gettime(timer, &at) == 0 && at.it_value.tv_sec == 0);
+	CHECK(clock_settime(CLOCK_REALTIME, &was) == 0);
+	CHECK(clock_settime(CLOCK_MONOTONIC, &was) == -1 && errno == EINVAL);
+	CHECK(timer_delete(timer) == 0);
+}
+
+/* A clock of CPU time with a wrong number, or of a process that there is not, once answered. */
+static void clocks_of_others_have_names(void)
+{
+	const clockid_t wrong[] = { INT32_MIN, INT32_MIN + 1, -1073743192, -1 };
+	struct timespec t;
+	clockid_t mine;
+
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		CHECK(clock_gettime(wrong[i], &t) == -1 && errno == EINVAL);
+	CHECK(clock_getcpuclockid(getppid(), &mine) == 0 && clock_gettime(mine, &t) == 0);
+	CHECK(pthread_getcpuclockid(pthread_self(), &mine) == 0 && clock_gettime(mine, &t) == 0);
+}
+
+/* Every thread was once said to have the policy SCHED_OTHER and the nice value 0. */
+static void scheduling_is_kept_and_told(void)
+{
+	struct sched_param p = { .sched_priority = 7 };
+	int status;
+	pid_t pid;
+
+	CHECK(sched_setscheduler(0, SCHED_FIFO, &p) == 0 && sched_getscheduler(0) == SCHED_FIFO);
+	p.sched_priority = 100;
+	CHECK(sched_setparam(0, &p) == -1 && errno == EINVAL);
+	CHECK(sched_setscheduler(0, 77, &p) == -1 && errno == EINVAL);
+	CHECK(sched_getscheduler(999999) == -1 && errno == ESRCH);
+	CHECK(setpriority(PRIO_PROCESS, 0, 5) == 0 && getpriority(PRIO_PROCESS, 0) == 5);
+	if ((pid = fork()) == 0)
+		_exit(sched_getscheduler(0) != SCHED_FIFO || sched_getparam(0, &p) != 0 ||
+		    p.sched_priority != 7 || getpriority(PRIO_PROCESS, 0) != 5);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	p.sched_priority = 0;
+	CHECK(sched_setscheduler(0, SCHED_OTHER, &p) == 0 && setpriority(PRIO_PROCESS, 0, 0) == 0);
+}
+
+/* A process that was stopped and continued once slept no longer. */
+static void a_stop_does_not_end_a_sleep(void)
+{
+	struct timespec begin, end;
+	pid_t pid;
+	int status;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	if ((pid = fork()) == 0)
+		_exit(nanosleep(&(struct timespec){ 1, 0 }, NULL));
+	CHECK(kill(pid, SIGSTOP) == 0 && waitpid(pid, &status, WUNTRACED) == pid &&
+	    WIFSTOPPED(status));
+	CHECK(kill(pid, SIGCONT) == 0);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	CHECK((end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec >= 1000000000);
+}
+
+/* fsync of a pipe once succeeded; so did a mapping of more than there are addresses, with a wrong error. */
+static void wrong_files_and_lengths_are_refused(void)
+{
+	int fd[2], file = memfd_create("x", 0);
+
+	CHECK(pipe(fd) == 0 && fsync(fd[0]) == -1 && errno == EINVAL && fsync(file) == 0);
+	CHECK(
+	    mmap(NULL, SIZE_MAX, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED && errno == ENOMEM);
+	CHECK(mmap(NULL, (size_t)1 << 50, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED &&
+	    errno == ENOMEM);
+	close(fd[0]);
+	close(fd[1]);
+	close(file);
+}
+
 const struct test call_tests[] = {
 	T(exe_is_an_absolute_path, 1),
 	T(no_core_is_told_of, 0),
@@ -508,6 +604,11 @@ const struct test call_tests[] = {
 	T(wrong_arguments_are_refused, 1),
 	T(sessions_are_led_once, 1),
 	T(the_hostname_is_kept, 0),
+	T(the_wall_clock_is_set, 0),
+	T(clocks_of_others_have_names, 1),
+	T(scheduling_is_kept_and_told, 0),
+	T(a_stop_does_not_end_a_sleep, 1),
+	T(wrong_files_and_lengths_are_refused, 1),
 	{ NULL, NULL, 0 },
 };
 const struct test inner_tests[] = { T(exe_of_this_process, 1), { NULL, NULL, 0 } };
