@@ -14,6 +14,18 @@ static int last_id; /* atomic */
 
 static int new_id(void) { return __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED); }
 
+/* From the thread that creates this one. */
+static void inherit_scheduling(struct uthread *u)
+{
+	const struct uthread *self = this_uthread();
+
+	if (self == NULL) /* this one is the first process's */
+		return;
+	u->u_policy = self->u_policy;
+	u->u_prio = self->u_prio;
+	u->u_nice = self->u_nice;
+}
+
 struct uthread *uthread_new(struct proc *p, struct trapframe **tf)
 {
 	struct uthread *u = kzalloc(sizeof(*u));
@@ -35,6 +47,7 @@ struct uthread *uthread_new(struct proc *p, struct trapframe **tf)
 	u->u_tf = *tf;
 	u->u_altflags = 2; /* SS_DISABLE */
 	u->u_syscall = -1;
+	inherit_scheduling(u);
 	return u;
 }
 
@@ -191,9 +204,6 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 		tf_set_tls(tf, &u->u_thread->t_arch, tls);
 	u->u_thread->t_hat = as_hat(p->p_as);
 	u->u_sigmask = self->u_sigmask;
-	u->u_policy = self->u_policy;
-	u->u_prio = self->u_prio;
-	u->u_nice = self->u_nice;
 	if ((flags & CLONE_THREAD) == 0 && !(flags & CLONE_VM)) {
 		u->u_altstack = self->u_altstack;
 		u->u_altsize = self->u_altsize;

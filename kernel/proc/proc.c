@@ -64,6 +64,7 @@ uint64_t proc_cpu_ns_locked(const struct proc *p)
 	const struct thread *cur = arch_cur();
 	uint64_t ns = p->p_cpu_ns;
 
+	KASSERT(mach_mutex_held(&proc_lock));
 	for (const struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
 		ns += u->u_thread->t_run;
 	if (cur->t_proc == p)
