@@ -122,7 +122,6 @@ static void plan_streams(
 	if ((flags & PF_HIT) != 0)
 		return;
 	take_step(st, idx, max, (flags & PF_SEQUENTIAL) != 0, pl);
-	pl->pl_map = true;
 	if ((flags & PF_OF_FILE) != 0 && pl->pl_n < BLOCK)
 		plan_block(idx, max, (flags & PF_SCARCE) != 0, pl);
 }
@@ -130,5 +129,6 @@ static void plan_streams(
 const struct prefetch_ops prefetch_streams = {
 	.pf_name = "streams",
 	.pf_about = "along the last eight streams, upwards or downwards; the default",
+	.pf_maps = true,
 	.pf_plan = plan_streams,
 };

@@ -104,8 +104,6 @@ struct page *page_queue_head(struct vm *, struct page_queue *); /* NULL: empty *
 struct pf_plan {
 	int64_t pl_first, pl_step;
 	unsigned pl_n;
-	bool
-	    pl_map; /* the pages lie beside idx and will be used: map them at once (anonymous memory) */
 	unsigned
 	    pl_behind; /* a stream has passed so many pages that end just before idx: they may be
 	                * evicted first */
@@ -123,6 +121,12 @@ struct prefetch_ops {
 	const char *pf_about;
 	bool pf_counts_hits; /* it learns from first uses: pages that it had read are not mapped
 	                     * before they are used */
+	/*
+	 * Its plans lie beside idx and will be used: they are mapped at once (anonymous memory).
+	 * So it is told of faults on pages in memory, too, whose translations page-out has taken to
+	 * see whether they are used.
+	 */
+	bool pf_maps;
 	/*
 	 * A fault at page idx of a segment that needed I/O, or (PF_HIT) would have without prefetch.
 	 * Fills in the plan, which is zero but for the arguments; never more than max pages. Called

@@ -288,6 +288,30 @@ static void a_stream_passes_pages_that_are_there(void **state)
 }
 
 /*
+ * Page-out took the translations of pages to see whether they are used. A program that goes through them in order takes few faults to
+ * get them back: each was a fault.
+ */
+static void a_stream_passes_pages_that_were_asked_about(void **state)
+{
+	const uint64_t n = FRAMES / 4;
+	struct box b = box_open(true, "generations", "streams", false, ADV_NORMAL);
+	uint64_t faults, read;
+
+	for (uint64_t i = 0; i < n; i++)
+		put(&b, i);
+	for (unsigned down = 0; down < 2; down++) {
+		assert_int_equal(as_advise(b.as, BASE, vm_ptob(n), ADV_COLD), VM_OK);
+		faults = vm_statistics(b.vm)->fault;
+		read = vm_statistics(b.vm)->pgin;
+		for (uint64_t i = 0; i < n; i++)
+			get(&b, down != 0 ? n - 1 - i : i);
+		assert_in_range(vm_statistics(b.vm)->fault - faults, 2, n / 6);
+		assert_int_equal(vm_statistics(b.vm)->pgin, read);
+	}
+	box_close(&b);
+}
+
+/*
  * Memory that is touched in order, upwards or downwards, comes by few faults as long as there is more. Where the machine grants
  * frames as they are needed, few were free at any time, and each page was a fault.
  */
@@ -359,6 +383,7 @@ int main(void)
 		cmocka_unit_test(memory_touched_in_order_is_read_by_few_requests),
 		cmocka_unit_test(a_child_reads_its_memory_by_few_faults),
 		cmocka_unit_test(a_stream_passes_pages_that_are_there),
+		cmocka_unit_test(a_stream_passes_pages_that_were_asked_about),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

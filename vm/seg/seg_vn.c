@@ -210,13 +210,26 @@ static unsigned plan_beside(struct fault *f)
 	unsigned before, after, room;
 
 	segvn_plan(f->f_seg, f->f_va, f->f_idx, 0, &f->f_plan, &before, &after);
-	if (!f->f_plan.pl_map)
+	if (!f->f_vm->vm_prefetch->pf_maps)
 		return after;
 	f->f_plan.pl_n = 0;
 	room = ahead_room(f->f_vm, before + after);
 	f->f_before = before < room ? before : room;
 	f->f_after = after < room - f->f_before ? after : room - f->f_before;
 	return f->f_after;
+}
+
+/* May a page that is in memory, and in use, lack its only translation, as page-out has taken it to see the next use? */
+static bool may_be_asked(const struct vm *vm)
+{
+	return vm->vm_caps->mc_max_mappings == 1 && !vm->vm_caps->mc_ref_bits;
+}
+
+/* The page is in memory. What of the pages beside it is to be mapped with it: a stream passes those that were asked about by one fault. */
+static void plan_in_memory(struct fault *f)
+{
+	segvn_plan(f->f_seg, f->f_va, f->f_idx, 0, &f->f_plan, &f->f_before, &f->f_after);
+	f->f_plan.pl_n = 0;
 }
 
 static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct page **ppp)
@@ -228,6 +241,8 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 	if ((*ppp = page_lookup_was(vm, &vm->vm_swapfs, svd_anon_off(id), se, &was)) != NULL) {
 		if (was == PAGE_UNUSED)
 			note_first_use(f);
+		else if (vm->vm_prefetch->pf_maps && may_be_asked(vm))
+			plan_in_memory(f);
 		f->f_found = true;
 		return VM_OK;
 	}
@@ -529,8 +544,8 @@ static void zero_beside(struct fault *f)
 
 /* ---- pages from the store beside a program that goes through memory in order, upwards or downwards ---- */
 /*
- * The page of slot idx, if the slot's anon is ours alone and the page was read ahead and not used since, or is in the
- * store only and memory is at hand. Locked E, the slot busy.
+ * The page of slot idx, if the slot's anon is ours alone and the page was read ahead and not used since, or was asked about by
+ * page-out, or is in the store only and memory is at hand. Locked E, the slot busy.
  */
 static struct page *ahead_get(struct fault *f, uint64_t idx)
 {
@@ -538,7 +553,9 @@ static struct page *ahead_get(struct fault *f, uint64_t idx)
 	anon_id id = anonmap_peek(f->f_amp, idx);
 	struct page *pp = NULL;
 
-	if (id == 0 || page_peek(vm, &vm->vm_swapfs, svd_anon_off(id)) == PAGE_USED ||
+	if (id == 0 ||
+	    (!may_be_asked(vm) &&
+		page_peek(vm, &vm->vm_swapfs, svd_anon_off(id)) == PAGE_USED) ||
 	    !anonmap_enter(f->f_amp, idx, false, &id))
 		return NULL;
 	if (id != 0 && anon_refcnt(vm, id) == 1 && !slot_mapped(f, idx)) {
