@@ -554,8 +554,7 @@ static struct page *ahead_get(struct fault *f, uint64_t idx)
 	struct page *pp = NULL;
 
 	if (id == 0 ||
-	    (!may_be_asked(vm) &&
-		page_peek(vm, &vm->vm_swapfs, svd_anon_off(id)) == PAGE_USED) ||
+	    (!may_be_asked(vm) && page_peek(vm, &vm->vm_swapfs, svd_anon_off(id)) == PAGE_USED) ||
 	    !anonmap_enter(f->f_amp, idx, false, &id))
 		return NULL;
 	if (id != 0 && anon_refcnt(vm, id) == 1 && !slot_mapped(f, idx)) {
