@@ -201,6 +201,17 @@ def a_killed_program_leaves_no_key_and_no_process():
             assert wait_until(lambda: r.keys() == 0 and not processes_of(r.port, "quire-far"), 20), "something is left after moment %d" % moment
 
 
+@needs("redis-server", "redis-cli")
+def redis_without_maxmemory_needs_a_size():
+    with Redis() as r:
+        url = "redis://127.0.0.1:%d" % r.port
+        r.cli("config", "set", "maxmemory", "0")
+        assert "no size of its own" in refused(url)
+        right(url + SIZE)
+        r.cli("config", "set", "maxmemory", "128mb")
+        right(url)
+
+
 @needs()
 def mistakes_are_named():
     for word, places in (("Connection refused", ["--timeout", "300", "redis://127.0.0.1:1" + SIZE]), ("known are", ["gopher://x" + SIZE]),

@@ -68,8 +68,8 @@ struct quire_store {
 /*
  * A place for pages that fit neither into memory nor into the pool. where: a directory or a new file of this machine, NULL: $TMPDIR or
  * /var/tmp; or the URL of a server: redis://[user[:password]@]host:port[/db], rediss://, redis+cluster://host:port,...,
- * nbd://host:port/export, nbds://, nbd+unix:///export?socket=PATH. bytes: its size; of a server 0: as much as it has (Redis: it must
- * be given).
+ * nbd://host:port/export, nbds://, nbd+unix:///export?socket=PATH. bytes: its size; of a server 0: as much as it has (Redis
+ * without maxmemory: it must be given).
  */
 struct quire_place {
 	const char *where;
