@@ -149,7 +149,7 @@ class Machine:
         self.monitor = directory / 'monitor'
         self.monitor.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            ['qemu-system-x86_64', '-cpu', 'max', '-m', str(memory), '-nodefaults', '-display', 'none', '-serial', 'stdio',
+            ['qemu-system-x86_64', '-cpu', 'max,-avx', '-m', str(memory), '-nodefaults', '-display', 'none', '-serial', 'stdio',
              '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
              '-qmp', 'unix:%s,server=on,wait=off' % self.monitor] + command,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

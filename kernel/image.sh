@@ -44,43 +44,33 @@ tree()
 	done
 }
 
-# The installed ones of the packages, with those that they depend on.
+# The installed packages of those named, with all that they depend on.
 closure()
 {
-	seen=' ' todo=$*
-	while [ -n "$todo" ]; do
-		p=${todo%% *} todo=${todo#"$p"} todo=${todo# }
-		case $seen in *" $p "*) continue ;; esac
-		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || continue
-		seen="$seen$p "
-		todo="$todo $(dpkg-query -W -f '${Depends}, ${Pre-Depends}' "$p" | tr ',|' '\n\n' |
-			sed 's/^ *//; s/[ (:].*//' | tr '\n' ' ')"
-		todo=${todo# }
-	done
-	echo "$seen"
+	dpkg-query -W -f '${db:Status-Status} ${Package} ${Depends}, ${Pre-Depends}\n' | awk -v todo="$*" '
+		function visit(p, i, n, d) {
+			if (seen[p]++ || !(p in needs)) return
+			print p
+			n = split(needs[p], d, /[,|]/)
+			for (i = 1; i <= n; i++) { sub(/^ +/, "", d[i]); sub(/[ (:].*$/, "", d[i]); visit(d[i]) }
+		}
+		$1 == "installed" { p = $2; $1 = $2 = ""; needs[p] = $0 }
+		END { n = split(todo, w, " "); for (k = 1; k <= n; k++) visit(w[k]) }' |
+		grep -v '^\(libc-bin\|base-files\|debconf\|dpkg\|tzdata\|gcc-.*\|ucf\|systemd.*\|init.*\|login\|passwd\)$'
 }
 
-# A file of an installed package. A link stays one, and what it leads to comes with it.
-put_installed()
-{
-	case $1 in /bin/* | /sbin/*) set -- "/usr$1" ;; esac
-	if [ -L "$1" ] && [ ! -e "$root$1" ] && [ ! -L "$root$1" ]; then
-		mkdir -p "$root$(dirname "$1")"
-		cp -P "$1" "$root$1"
-		put_installed "$(realpath -s -m "$(dirname "$1")/$(readlink "$1" | sed 's,^/,../../../../../../../../,')")"
-	elif [ -f "$1" ]; then
-		put "$1"
-	fi
-}
-
-# Installed packages, and what they depend on, without what belongs to the system.
+# Installed packages and those that they depend on, but documents and what belongs to the system. Programs go to /usr/bin. A link that
+# leads to an alternative becomes the file.
 installed()
 {
-	for p in $(closure "$@"); do
-		case $p in libc6 | libc-bin | base-files | debconf | dpkg | tzdata | libc6-dev | gcc-* | ucf | systemd | init* | login | passwd) continue ;; esac
-		dpkg-query -L "$p" | grep -v '^/usr/share/\(doc\|man\|locale\|lintian\|info\|bash-completion\)\|^/usr/include' |
-			while read -r f; do put_installed "$f"; done
-	done
+	list=$(mktemp)
+	dpkg-query -L $(closure "$@") | grep -v '^/usr/share/\(doc\|man\|locale\|lintian\|info\|bash-completion\)\|^/usr/include\|/gconv/\|^/[a-z0-9]*$' |
+		while read -r f; do
+			if [ -L "$f" ] || [ -f "$f" ]; then echo "${f#/}"; fi
+		done >"$list"
+	tar -C / -cf - --no-recursion --transform 's,^\(s\?bin/\),usr/\1,' -T "$list" | tar -C "$root" -xf -
+	rm -f "$list"
+	find "$root" -lname '/etc/alternatives/*' | while read -r l; do cp --remove-destination -L "${l#"$root"}" "$l"; done
 }
 
 # All files of the packages but documents and translations.

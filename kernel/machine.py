@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 MACHINES = {
-    'x86_64': ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max',
+    'x86_64': ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max,-avx',
                '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
     'riscv64': ['qemu-system-riscv64', '-M', 'virt'],
 }

@@ -187,6 +187,7 @@ struct uthread {
 	uint64_t u_robust;
 	int64_t u_syscall; /* only its own thread: number of the system call under way; -1: none */
 	uint64_t u_copy_fail;
+	unsigned u_epolls; /* own: epolls that the thread looks at, one from within the other */
 	struct futex_waiter u_futex; /* sched_lock */
 };
 

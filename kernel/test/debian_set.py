@@ -46,7 +46,8 @@ printf 'a:1\nb:2\n' | mawk -F: '{ gsub(/[ab]/, "<&>"); print $2, $1 > "out"; } E
     'tar': ('tar gzip xz-utils', r'''
 mkdir -p t/sub; for i in $(seq 1 60); do seq $i 3000 > t/f$i; done; ln -s f1 t/link; ln t/f2 t/sub/hard; mkfifo t/fifo; chmod 600 t/f3
 dd if=/dev/zero of=t/sparse bs=1 count=1 seek=3000000 2>/dev/null
-tar --sort=name --owner=0 --group=0 --mtime=@0 -cSf a.tar t && tar tvf a.tar | wc -l; tar df a.tar; echo "same $?"
+tar cf b.tar t; tar df b.tar; echo "same $?"; tar cSf s.tar t/sparse; mkdir p; tar xf s.tar -C p; cmp t/sparse p/t/sparse; echo "sparse $?"
+tar --sort=name --numeric-owner --owner=0 --group=0 --mtime=@0 --mode=u=rwX,go= -cf a.tar t && tar tvf a.tar | wc -l
 gzip -9nk a.tar; gzip -t a.tar.gz; echo "gzip $?"; zcat a.tar.gz | cksum; cksum < a.tar
 xz -6k a.tar; xz -t a.tar.xz; echo "xz $?"; xz -T2 -0 -c a.tar | xz -dc | cmp - a.tar; echo "cmp $?"
 mkdir o; tar xJf a.tar.xz -C o; diff -r --no-dereference t/sub o/t/sub; cmp t/f60 o/t/f60; ls -l o/t/f3 | cut -c1-10; readlink o/t/link; test -p o/t/fifo && echo fifo
@@ -84,7 +85,7 @@ export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER
 git init -q -b main r; cd r; for i in $(seq 1 40); do seq $i 500 > f$i; done; git add .; git commit -qm one; git rev-parse HEAD
 git checkout -qb side; echo x >> f1; git rm -q f2; git commit -qam two; git checkout -q main; echo y >> f40; git commit -qam three
 git merge -q -m merged side; git rev-parse HEAD; git log --oneline --graph | sed 's/[0-9a-f]\{7\}/H/'; git diff --stat HEAD~1 | tail -1
-git gc -q; git count-objects -v | grep -v size; git fsck --strict; echo $?; cd ..; git clone -q r c; git -C c log --format=%H | cksum; git -C c status --short | wc -l
+git gc -q; git count-objects -v | grep -v size; git fsck --strict --no-progress; echo $?; cd ..; git clone -q r c; git -C c log --format=%H | cksum; git -C c status --short | wc -l
 git -C c grep -c 499 | wc -l; git -C r archive main | cksum; echo z >> r/f3; git -C r stash -q; git -C r stash list | wc -l; git -C r blame f1 | tail -1 | cut -d')' -f2'''),
     'openssl': ('openssl', r'''
 seq 1 200000 > in; openssl dgst -sha256 in; openssl enc -aes-256-cbc -K 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff -iv 0102030405060708090a0b0c0d0e0f10 -in in -out e; openssl dgst -md5 e
@@ -148,10 +149,11 @@ def write_scripts(directory, names):
     """A script for each program, and one that runs all of them, each in its directory."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    every = 'export LC_ALL=C TZ=UTC\n'
+    # busybox's shell takes its own programs before those of /usr/bin
+    every = 'export LC_ALL=C TZ=UTC\nbusybox ln -sf /usr/bin/dash /bin/sh\n'
     for name in names:
         (directory / name).write_text(PROGRAMS[name][1])
-        every += 'mkdir /tmp/%s; cd /tmp/%s; echo "BEGIN %s"; sh /in/%s; echo "END %s"\n' % (5 * (name,))
+        every += 'mkdir /tmp/%s; cd /tmp/%s; echo "BEGIN %s"; /bin/sh /in/%s; echo "END %s"\n' % (5 * (name,))
     (directory / 'all').write_text(every)
 
 

@@ -84,6 +84,27 @@ static void an_epoll_is_polled(void)
 	close(ep);
 }
 
+/* A ring of epolls, which no process sees as a whole, and a chain that is too long. */
+static void epolls_in_a_ring_are_polled(void)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+	int a = epoll_create1(0), b = epoll_create1(0), c, status;
+	pid_t pid;
+
+	CHECK(epoll_ctl(a, EPOLL_CTL_ADD, c = dup(b), &e) == 0);
+	if ((pid = fork()) == 0) {
+		close(c); /* here the entry means nothing */
+		(void)epoll_ctl(b, EPOLL_CTL_ADD, a, &e);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	CHECK(epoll_wait(a, &e, 1, 0) == 0 && epoll_wait(b, &e, 1, 0) == 0);
+	CHECK(poll(&(struct pollfd){ a, POLLIN, 0 }, 1, 0) == 0);
+	close(a);
+	close(b);
+	close(c);
+}
+
 /* Of more ready files than the caller asks for the same were once told again and again. */
 static void every_ready_file_has_its_turn(void)
 {
@@ -354,6 +375,7 @@ static void names_survive_want_of_memory(void)
 const struct test file_tests[] = {
 	T(a_mapping_of_tmpfs_ends_with_the_file, 1),
 	T(an_epoll_is_polled, 1),
+	T(epolls_in_a_ring_are_polled, 1),
 	T(every_ready_file_has_its_turn, 1),
 	T(an_event_counter_is_full, 1),
 	T(a_limit_of_descriptors_has_a_limit, 1),
