@@ -151,6 +151,7 @@ static struct rlimit limit_raise(void)
 {
 	struct rlimit was = { 0 }, most;
 
+	hostfd_limit_enter();
 	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&was) != 0)
 		return (struct rlimit){ 0 };
 	most = (struct rlimit){ was.rlim_max, was.rlim_max };
@@ -162,6 +163,7 @@ static void limit_restore(struct rlimit was)
 {
 	if (was.rlim_max != 0)
 		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&was, 0);
+	hostfd_limit_exit();
 }
 
 /* Makes a pair of connected sockets. */

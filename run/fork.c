@@ -295,6 +295,7 @@ long host_fork_born(struct host *h)
 	}
 	(void)pool_after_fork(h->h_pool);
 	int rc = linux_after_fork(h->h_mach, as_hat(h->h_as));
+	rc = rc != 0 ? rc : service_prepare(h);
 	if (rc == -EMFILE)
 		host_stop(
 		    "a forked child ends: no descriptor is left for it; raise the hard limit of open files (ulimit -Hn)",

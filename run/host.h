@@ -89,6 +89,10 @@ void host_fork_parent(long pid);
 void host_fork_child(bool shares_files);
 
 /* hostfd.c */
+/* While these are held no descriptor of ours is made, and RLIMIT_NOFILE is what the program knows. */
+void hostfd_limit_enter(void);
+void hostfd_limit_exit(void);
+void hostfd_limit_forked(void); /* in a forked child, alone */
 /*
  * Moves a descriptor of the runtime to a high number that the program does not use, close-on-exec.
  * Returns the new number.

@@ -138,7 +138,7 @@ int host_init(const char *family)
 	rc = join_family(h, &st);
 	if (rc == -32 /* EPIPE */)
 		host_stop("quire run has ended, so this program ends", rc);
-	if (rc != 0)
+	if (rc != 0 || (rc = service_prepare(h)) != 0)
 		stop_start("cannot join the family's memory", rc);
 	host_thread_pointer();
 	mach_rw_init(&h->h_lock, 1, "host");

@@ -87,7 +87,7 @@ struct host {
 	/* const after host_init: the body of the service thread, which does not return */
 	int (*h_serve)(struct host *);
 	/*
-	 * an eventfd that wakes the service thread to look for requests. 0: none. service_start
+	 * an eventfd that wakes the service thread to look for requests. 0: none. service_prepare
 	 * only
 	 */
 	int h_wake;
@@ -223,6 +223,8 @@ int host_serve(struct host *);
 /* Ends the process with 125, after a line on standard error: quire, what, and the number rc. */
 _Noreturn void host_stop(const char *what, long rc);
 int service_start(struct host *);
+/* Makes what wakes the thread. While the process has one thread: no other may see a number that is not in its place yet. */
+int service_prepare(struct host *);
 bool service_renewable(void); /* could the service thread be made again? */
 /* ends the service thread; false: there was none. No lock held */
 bool service_set_aside(struct host *);

@@ -7,7 +7,12 @@
  * the top of the permitted numbers. Limits beyond MAXBASE are ignored: the kernel's descriptor
  * table of a process, copied at each fork, is as long as its highest number.
  *
- * Locks: none. The list changes in the constructor, in a forked child, and where a process changes its store, by one thread.
+ * While a descriptor gets its number the soft limit is higher than the program knows. limit_lock is held meanwhile: the program's
+ * own calls about the limit (limits.c) and its forks wait for it. The thread that makes a process by vfork does not; most
+ * descriptors are made while the process has one thread.
+ *
+ * Lock: limit_lock; innermost, its holder has all signals blocked. The list has none: it changes in the constructor, in a forked child,
+ * and where a process changes its store, by one thread.
  */
 #include "run/host.h"
 
@@ -28,13 +33,19 @@
 static int guarded[MAXFDS];
 static unsigned nguarded;
 
-/* One thread: constructor and forked child. */
+static struct mach_mutex limit_lock;
+
+void hostfd_limit_enter(void) { mach_mutex_enter(&limit_lock); }
+void hostfd_limit_exit(void) { mach_mutex_exit(&limit_lock); }
+void hostfd_limit_forked(void) { mach_mutex_init(&limit_lock, 5, "descriptors"); }
+
 int hostfd_guard(int fd)
 {
 	struct rlimit rl, more;
 	long base = 1024, n;
 	bool raised = false;
 
+	hostfd_limit_enter();
 	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) == 0) {
 		base = rl.rlim_cur < MAXBASE ? (long)rl.rlim_cur : MAXBASE;
 		more = rl;
@@ -51,6 +62,7 @@ int hostfd_guard(int fd)
 	n = fd >= base ? fd : sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
 	if (raised)
 		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&rl, 0);
+	hostfd_limit_exit();
 	if (n < 0)
 		n = fd;
 	else if (n != fd)

@@ -24,6 +24,7 @@
 
 #include "run/args.h"
 #include "run/assert.h"
+#include "run/host.h"
 #include "sys/linux/sys.h"
 
 enum { AS, DATA, KINDS };
@@ -36,9 +37,23 @@ static struct rlimit told[KINDS], given[KINDS];
 static bool was_told[KINDS];
 static struct mach_mutex limits_lock;
 
-void limits_fork_begin(void) { mach_mutex_enter(&limits_lock); }
-void limits_fork_end(void) { mach_mutex_exit(&limits_lock); }
-void limits_forked(void) { mach_mutex_init(&limits_lock, 4, "limits"); }
+void limits_fork_begin(void)
+{
+	mach_mutex_enter(&limits_lock);
+	hostfd_limit_enter();
+}
+
+void limits_fork_end(void)
+{
+	hostfd_limit_exit();
+	mach_mutex_exit(&limits_lock);
+}
+
+void limits_forked(void)
+{
+	mach_mutex_init(&limits_lock, 4, "limits");
+	hostfd_limit_forked();
+}
 
 /* Pages of address space and of data. */
 static void count_pages(uint64_t n[KINDS])
@@ -126,22 +141,36 @@ static long set_and_get(unsigned kind, int resource, const struct rlimit *set, s
 	return 0;
 }
 
+/* All signals are blocked. */
+static long call_by_kind(int resource, const struct rlimit *set, struct rlimit *get)
+{
+	long r;
+
+	if (resource == RLIMIT_NOFILE) {
+		hostfd_limit_enter();
+		r = sys_call4(SYS_prlimit64, 0, resource, (long)set, (long)get);
+		hostfd_limit_exit();
+		return r;
+	}
+	mach_mutex_enter(&limits_lock);
+	r = set_and_get(resource == RLIMIT_AS ? AS : DATA, resource, set, get);
+	mach_mutex_exit(&limits_lock);
+	return r;
+}
+
 long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit *get)
 {
 	struct rlimit want, old;
 	uint64_t all = ~0ull, mask;
 	long r;
 
-	if ((resource != RLIMIT_AS && resource != RLIMIT_DATA) ||
+	if ((resource != RLIMIT_AS && resource != RLIMIT_DATA && resource != RLIMIT_NOFILE) ||
 	    (pid != 0 && pid != (int)sys_call0(SYS_getpid)))
 		return sys_call4(SYS_prlimit64, pid, resource, (long)set, (long)get);
 	if (set != NULL && !args_read(&want, set, sizeof want))
 		return -EFAULT;
 	(void)sys_call4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&mask, 8);
-	mach_mutex_enter(&limits_lock);
-	r = set_and_get(
-	    resource == RLIMIT_AS ? AS : DATA, resource, set != NULL ? &want : NULL, &old);
-	mach_mutex_exit(&limits_lock);
+	r = call_by_kind(resource, set != NULL ? &want : NULL, &old);
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&mask, 0, 8);
 	if (r == 0 && get != NULL && !args_write(get, &old, sizeof old))
 		return -EFAULT;

@@ -166,6 +166,19 @@ __asm__(
     "1:	xor %ebp,%ebp\n	pop %rdi\n	pop %rax\n	call *%rax\n	hlt\n"
     ".size service_clone,.-service_clone\n");
 
+int service_prepare(struct host *h)
+{
+	long wake;
+
+	if (h->h_wake > 0) /* a forked child must not have its parent's eventfd */
+		(void)sys_call1(SYS_close, h->h_wake);
+	wake = sys_call2(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (wake < 0)
+		return (int)wake;
+	h->h_wake = hostfd_guard((int)wake);
+	return 0;
+}
+
 int service_start(struct host *h)
 {
 	uint64_t all = ~0ull, old;
@@ -174,12 +187,8 @@ int service_start(struct host *h)
 
 	if (h->h_svc_stack == NULL && (h->h_svc_stack = linux_mmap(SVC_STACK + SVC_TLS)) == NULL)
 		return -ENOMEM;
-	if (h->h_wake > 0) /* a forked child must not have its parent's eventfd */
-		(void)sys_call1(SYS_close, h->h_wake);
-	long wake = sys_call2(SYS_eventfd2, 0, EFD_CLOEXEC);
-	if (wake < 0)
-		return (int)wake;
-	h->h_wake = hostfd_guard((int)wake);
+	/* what the former thread was told is no news to this one */
+	(void)sys_call3(SYS_read, h->h_wake, (long)&old, sizeof old);
 	mem = h->h_svc_stack;
 	void **tcb = (void **)(void *)(mem + SVC_STACK +
 	    1024);    /* room for initial-exec TLS below, never used */

@@ -91,6 +91,7 @@ int linux_after_fork(struct mach *m, struct hat *hat) { return 0; }
 int family_connect(struct host *h, int slot, struct family_store *st) { return 0; }
 int service_need(struct host *h) { return 0; }
 int service_start(struct host *h) { return 0; }
+int service_prepare(struct host *h) { return 0; }
 _Noreturn void host_stop(const char *what, long rc) { mach_panic(what); }
 void service_forked(void) { forgotten++; }
 

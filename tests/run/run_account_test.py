@@ -81,7 +81,8 @@ def forked_child_is_charged():
 
 def the_pool_does_not_overdraw_the_budget():
     """The pool grows while many pages leave in one call without a later fault: at a fork, by advice, as other pages are loaded."""
-    for memory, argv in (("64M", ["cow", str(50 * MIB // PAGE)]), ("8M", ["hold", "pipe", "1"]), ("8M", ["populate"])):
+    for memory, argv in (("64M", ["cow", str(50 * MIB // PAGE)]), ("8M", ["hold", "pipe", "1"]), ("8M", ["populate"]),
+                         ("24M", ["lock"])):
         r, _ = run(["-m", memory], [HELPER] + argv)
         check(r["pool_peak_bytes"] > MIB, argv, "stored nothing:", r["pool_peak_bytes"])
         check(r["beyond_bytes"] < STEP, argv, "took more than", memory, "by", r["beyond_bytes"])

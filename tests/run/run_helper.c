@@ -18,6 +18,7 @@
  *                        that has them registered; says "held" and "free" and waits for a line after each;
  *                        after "more" it uses memory and says "free" again
  *   populate             writes 12 MiB, then has the first 6 back by one call (MADV_POPULATE_READ)
+ *   lock                 writes 15 MiB, then 60, then locks the first by one call
  *   execute PROGRAM ...  runs it in a child; ends as it does
  *   closing PROGRAM ...  the same, after it has closed all descriptors but the first three
  *   become PROGRAM ...   closes them and becomes that program
@@ -400,6 +401,21 @@ static int populate(void)
 	return p == NULL || q == NULL || madvise(p, 6 * MIB, MADV_POPULATE_READ) != 0;
 }
 
+/* Memory that was written and left is locked in one call. */
+static int lock(void)
+{
+	size_t first = 15 * MIB / PAGE, rest = 60 * MIB / PAGE;
+	uint64_t *p = map(15 * MIB), *q = map(60 * MIB);
+
+	if (p == NULL || q == NULL)
+		return 1;
+	for (size_t i = 0; i < first; i++)
+		write_page(p + i * PAGE / 8, i);
+	for (size_t i = 0; i < rest; i++)
+		write_page(q + i * PAGE / 8, first + i);
+	return mlock(p, 15 * MIB) != 0;
+}
+
 static int execute(char **argv)
 {
 	pid_t pid = fork();
@@ -426,6 +442,8 @@ int main(int argc, char **argv)
 		return loop(a);
 	if (strcmp(what, "populate") == 0)
 		return populate();
+	if (strcmp(what, "lock") == 0)
+		return lock();
 	if (strcmp(what, "reserve") == 0)
 		return map(a * MIB) == NULL ? 3 : 0;
 	if (strcmp(what, "statics") == 0)

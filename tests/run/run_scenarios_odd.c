@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -344,7 +345,42 @@ static int last_thread_ends(void)
 	return 0;
 }
 
+/* ---- the limit of descriptors ---- */
+static _Atomic int over;
+
+static void *watch_limit(void *arg)
+{
+	const struct rlimit *want = arg;
+	struct rlimit is;
+	long differs = 0;
+
+	while (!atomic_load(&over))
+		differs += getrlimit(RLIMIT_NOFILE, &is) != 0 || is.rlim_cur != want->rlim_cur;
+	return (void *)differs;
+}
+
+/* While the runtime gave descriptors of its own their numbers, the program's other threads were told a higher limit. */
+static int limit_of_files(void)
+{
+	struct rlimit is;
+	void *differs;
+	pthread_t t;
+
+	EXPECT(getrlimit(RLIMIT_NOFILE, &is) == 0);
+	is.rlim_cur = 500;
+	EXPECT(
+	    setrlimit(RLIMIT_NOFILE, &is) == 0 && pthread_create(&t, NULL, watch_limit, &is) == 0);
+	push_out();
+	for (unsigned i = 0; i < 10; i++) /* each changes the store, and so its descriptors */
+		EXPECT(prctl(PR_SET_DUMPABLE, i % 2) == 0);
+	atomic_store(&over, 1);
+	EXPECT(pthread_join(t, &differs) == 0);
+	printf("another limit: %ld times\n", (long)differs);
+	return 0;
+}
+
 const struct scenario odd_scenarios[] = {
+	{ "limit-of-files", limit_of_files },
 	{ "last-thread-ends", last_thread_ends },
 	{ "clone-words", clone_words },
 	{ "clone-descriptors", clone_descriptors },
