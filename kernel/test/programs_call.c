@@ -573,10 +573,17 @@ static void a_stop_does_not_end_a_sleep(void)
 static void wrong_files_and_lengths_are_refused(void)
 {
 	int fd[2], file = memfd_create("x", 0);
+	void *p;
 
 	CHECK(pipe(fd) == 0 && fsync(fd[0]) == -1 && errno == EINVAL && fsync(file) == 0);
 	CHECK(
 	    mmap(NULL, SIZE_MAX, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED && errno == ENOMEM);
+	CHECK(ftruncate(file, 4096) == 0);
+	p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	CHECK(p != MAP_FAILED && mlock(p, 4096) == 0);
+	/* what is locked is not thrown away, in files of memory either */
+	CHECK(msync(p, 4096, MS_SYNC | MS_INVALIDATE) == -1 && errno == EBUSY);
+	CHECK(munmap(p, 4096) == 0);
 	CHECK(mmap(NULL, (size_t)1 << 50, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED &&
 	    errno == ENOMEM);
 	close(fd[0]);

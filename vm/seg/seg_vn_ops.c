@@ -658,11 +658,11 @@ enum vm_err segvn_sync(struct seg *seg, vaddr_t addr, uint64_t len, unsigned fla
 	vaddr_t va = addr;
 	enum vm_err e;
 
-	if (!svd_shared(svd) || svd->svd_vp == NULL)
-		return VM_OK;
 	if ((flags & SYNC_INVAL) != 0 &&
 	    aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
 		return VM_LOCKED;
+	if (!svd_shared(svd) || svd->svd_vp == NULL)
+		return VM_OK;
 	e = pvn_putpages(segvn_vm(seg), svd->svd_vp, off, len,
 	    ((flags & SYNC_ASYNC) != 0 ? PVN_ASYNC : 0) |
 		((flags & SYNC_INVAL) != 0 ? PVN_INVAL : 0));
