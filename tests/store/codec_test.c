@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How a page is packed (store/codec.c): every page comes back, and literals are coded where that makes pages much smaller.
+ * How a page is packed (store/codec.c): every page unpacks unchanged, and literals are coded if
+ * that makes pages much smaller.
  *
  *   codec_test [PATTERN]     PATTERN selects tests by name
  */
@@ -15,8 +16,8 @@
 #include "store/codec.h"
 
 #define PAGE 4096u
-#define MANY                                                                                       \
-	1001u /* pages: the area has learnt what they are like; an odd number, so the next page is no sample */
+/* pages after which the area knows the saving; an odd number, so that the next page is no sample */
+#define MANY 1001u
 
 static void *new_area(void)
 {
@@ -32,14 +33,20 @@ static uint64_t next_random(uint64_t *x)
 	return *x >> 33;
 }
 
-/* Digits: four bits and less in each byte, and hardly a match. Coding saves more than half. */
+/*
+ * Digits: at most four bits of information in each byte, and hardly a match. Coding saves more than
+ * half.
+ */
 static void fill_text(uint8_t *page, uint64_t seed)
 {
 	for (unsigned i = 0; i < PAGE; i++)
 		page[i] = (uint8_t)('0' + next_random(&seed) % 10);
 }
 
-/* Half are bytes of 100 kinds, of which coding saves a seventh; the rest is one match. */
+/*
+ * Half of the bytes have 100 different values, of which coding saves a seventh; the rest is one
+ * match.
+ */
 static void fill_heap(uint8_t *page, uint64_t seed)
 {
 	memset(page, 0, PAGE);
@@ -47,7 +54,7 @@ static void fill_heap(uint8_t *page, uint64_t seed)
 		page[i] = (uint8_t)(next_random(&seed) % 100);
 }
 
-/* Packs the page and compares what comes back. The packed bytes; only LZ4 may find none. */
+/* Packs and unpacks the page and compares. Returns the packed length; only LZ4 may return 0. */
 static uint32_t pack_page(void *area, bool dense, const uint8_t *page)
 {
 	char out[PAGE];
@@ -72,7 +79,7 @@ static void learn(void *area, void (*fill)(uint8_t *, uint64_t))
 	}
 }
 
-/* The size of one page more of that kind. */
+/* The packed size of one more page of that kind. */
 static uint32_t size_of(void *area, void (*fill)(uint8_t *, uint64_t))
 {
 	uint8_t page[PAGE];
@@ -107,7 +114,7 @@ static void literals_of_text_are_coded(void **state)
 	free(area);
 }
 
-/* A fresh area codes its first pages to see what that saves. */
+/* A new area codes its first pages to measure the saving. */
 static void literals_are_left_where_coding_saves_little(void **state)
 {
 	void *area = new_area(), *fresh = new_area();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store of one process with the kernel's asynchronous I/O (store/pool_aio.c): writes behind by any thread, and writes that fail;
- * loads that are begun and ended apart; several threads. STORE_SEED repeats a run: each prints its seed first.
+ * The store of one process with the kernel's asynchronous I/O (store/pool_aio.c): writes behind by
+ * any thread, and writes that fail; loads whose begin and end are separate calls; several threads.
+ * STORE_SEED repeats a run: each prints its seed first.
  */
 #include "tests/store/store_rig.h"
 
@@ -36,7 +37,10 @@ static void writes_of_one_process_that_fail_lose_no_page(void **state)
 		writes_behind_fail(&r);
 }
 
-/* All reads that a vector needs are on their way at once, and the load after them reads nothing. One that fails is tried again. */
+/*
+ * All reads that a vector needs are in flight at once, and the load after them reads nothing more.
+ * A failed read is repeated.
+ */
 static void loads_begun_together_are_read_at_once(void **state)
 {
 	static uint32_t h[4000];
@@ -79,7 +83,7 @@ static void loads_begun_together_are_read_at_once(void **state)
 			assert_memory_equal(want, got[i], PAGE);
 		}
 	}
-	/* a disk that does not answer any more is told by the load */
+	/* the load reports a disk that no longer answers */
 	int fd = r.p.p_fd;
 	r.p.p_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	for (unsigned i = 0, failed = 0; failed == 0; i++) {
@@ -98,7 +102,10 @@ static void loads_begun_together_are_read_at_once(void **state)
 	teardown(&r);
 }
 
-/* Several threads, each with slots of its own, through the core's view: reads end in the thread that began them. */
+/*
+ * Several threads, each with separate slots, through the vnode: reads end in the thread that began
+ * them.
+ */
 #define OWN 600u
 static struct vnode *shared_vp;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store over far places: a stand-in for quire-far, a process of its own that keeps units in memory, answers the ring, and
- * fails when it is told to. What real engines do is tested in tests/far.
+ * The store over far places: a stand-in for quire-far, a separate process that keeps units in
+ * memory, answers the ring, and fails on command. tests/far tests real engines.
  */
 #include "store_rig.h"
 
@@ -16,8 +16,8 @@
 #define UNITS (FAR_BYTES / SEG)
 
 struct orders {                           /* shared with the server */
-	uint32_t reads_fail, writes_full; /* so many units hold no more: 0: as many as there are */
-	uint32_t hold;                    /* answers nothing while it is set */
+	uint32_t reads_fail, writes_full; /* number of units of the engine; 0: no limit */
+	uint32_t hold;                    /* the server answers no request while this is set */
 	uint32_t trims;
 	uint8_t present[UNITS];
 };
@@ -54,7 +54,7 @@ static void answer(struct far_ring *ring, struct far_slot *s, char *buf)
 	(void)ring;
 }
 
-/* The request that was asked first, or NULL. */
+/* The earliest request, or NULL. */
 static struct far_slot *next_asked(struct far_ring *ring)
 {
 	struct far_slot *first = NULL;
@@ -156,7 +156,7 @@ static void expect_page(uint32_t handle, uint64_t what)
 	assert_memory_equal(got, want, PAGE);
 }
 
-/* Stores n pages; answers how many were taken. */
+/* Stores n pages; returns the number stored. */
 static uint32_t store(uint32_t *handles, uint32_t n, uint64_t from)
 {
 	static uint8_t page[PAGE];
@@ -271,7 +271,7 @@ static void a_page_that_the_far_end_lost_is_an_error_of_its_own(void **state)
 		bad += rc != 0;
 	}
 	assert_in_range(bad, 1, N - 1);
-	/* Altered bytes are not what was stored either. */
+	/* Altered bytes are detected, too. */
 	memset(orders->present, 1, UNITS);
 	memset(units, 0x5a, FAR_BYTES);
 	bad = 0;
@@ -308,7 +308,7 @@ static void a_server_that_ends_hangs_nobody(void **state)
 	kill_server();
 	ring = pool_far(&r.p, 0, &at);
 	__atomic_store_n(&ring->fr_server, FAR_ENDED,
-	    __ATOMIC_RELEASE); /* as the supervisor says when it notices */
+	    __ATOMIC_RELEASE); /* as the supervisor reports when it notices the death */
 	for (uint32_t i = 0; i < N; i++)
 		bad += pool_load(&r.p, handles[i], page) != 0;
 	assert_in_range(bad, 1, N);
@@ -335,7 +335,7 @@ static void slots_of_a_killed_process_come_back(void **state)
 		(void)store(handles, N, 1); /* waits for ever */
 		_exit(2);
 	}
-	for (busy = 0; busy == 0;) { /* a write of its is under way */
+	for (busy = 0; busy == 0;) { /* a write of the dead process is under way */
 		busy = 0;
 		for (uint32_t i = 0; i < FAR_RING_DEPTH; i++)
 			busy += far_slot_state(&ring->fr_slot[i]) == FAR_ASKED;
@@ -359,7 +359,7 @@ static void slots_of_a_killed_process_come_back(void **state)
 	end();
 }
 
-/* Random stores, loads and frees over a file and a far place, each load as the model has it. */
+/* Random stores, loads and frees over a file and a far place; each load equals the model. */
 static void churn(uint64_t file)
 {
 	static uint64_t what[N];

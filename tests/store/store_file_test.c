@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The vnode of a regular file (file_vnode.c) without a core above it: what vo_start says and does at the end of the file. All
- * inputs are constants.
+ * The vnode of a regular file (file_vnode.c) without a core above it: the results and effects of
+ * vo_start at the end of the file. All inputs are constants.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,7 +23,7 @@ static const uint64_t sizes[] = { 1, 100, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 8
 	4 * PAGE };
 
 static uint8_t pages[MOST][PAGE];
-static struct vm vm; /* vnode_init takes a number from it, nothing else is used */
+static struct vm vm; /* vnode_init takes a number from the system; no other part is used */
 static unsigned done;
 
 static void count_done(struct vm_io *io)
@@ -34,7 +34,7 @@ static void count_done(struct vm_io *io)
 
 static uint8_t byte_at(uint64_t at) { return (uint8_t)(at % 251 + 1); }
 
-/* A file of so many bytes, none of which is 0. */
+/* Makes a file of that many bytes, none of which is 0. */
 static void open_file(struct file_vnode *fv, uint64_t size)
 {
 	fv->fv_fd = memfd_create("quire-file", MFD_CLOEXEC);
@@ -62,7 +62,10 @@ static struct vm_io ask(struct file_vnode *fv, enum vm_iop op, uint64_t first, u
 	return io;
 }
 
-/* Whatever the frame held before: bytes of the file, zeroes to the end of its last page, and behind that nothing is touched. */
+/*
+ * A read fills the frame, whatever it held before, with bytes of the file and zeroes to the end of
+ * its last page; frames behind that are not touched.
+ */
 static void the_last_page_ends_in_zeroes(void **state)
 {
 	(void)state;
@@ -87,7 +90,10 @@ static void the_last_page_ends_in_zeroes(void **state)
 		}
 }
 
-/* Of the last page what is behind the end is dropped: the file keeps its size, and a file made longer shows zeroes there. */
+/*
+ * Bytes of the last page behind the end are dropped: the file keeps its size, and after growth it
+ * has zeroes there.
+ */
 static void what_is_written_behind_the_end_is_dropped(void **state)
 {
 	(void)state;
@@ -111,7 +117,7 @@ static void what_is_written_behind_the_end_is_dropped(void **state)
 	}
 }
 
-/* A page that lies wholly behind the end cannot be read; written, it is as clean as it will ever be. */
+/* A page wholly behind the end cannot be read; a write of such a page succeeds without effect. */
 static void a_page_behind_the_end(void **state)
 {
 	struct file_vnode fv;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store shared by processes that are killed: owners of the lock, writers, readers, members and packers, at random moments and
- * at chosen places. What the other processes stored stays as it was, and nothing stays taken for a dead process.
+ * The store shared by processes that are killed: owners of the lock, writers, readers, members and
+ * packers, at random moments and at chosen places. Pages stored by other processes stay unchanged,
+ * and no resource stays taken for a dead process.
  *
  *   store_kill_test [--packer] [PATTERN]     --packer: each store has a process that packs, too; PATTERN selects tests by name
  * STORE_SEED repeats a run: each prints its seed first.
@@ -12,7 +13,7 @@
 
 static uint32_t tag_of(void *arg) { return *(uint32_t *)arg; }
 
-/* Joins; processes forked from now on join by what *tag is then. */
+/* Joins; processes forked from now on join with the value of *tag at that time. */
 static void join_tagged(struct rig *r, uint32_t *tag, uint32_t mine)
 {
 	r->p.p_tag = tag_of;
@@ -78,8 +79,9 @@ static void a_family_outlives_its_killed_members(void **state)
 }
 
 /*
- * A child is killed anywhere, and is not waited for until the survivor has used the store: a corpse that was released must not hold the lock.
- * What the killed held is lost to the store, but what others stored is right, and the store goes on.
+ * A child is killed at any point, and is not reaped until the survivor has used the store: a
+ * released zombie must not hold the lock. The references of the killed child are lost to the store,
+ * but the pages of others are right, and the store keeps working.
  */
 static void the_lock_of_a_killed_owner_is_taken_over(void **state)
 {
@@ -112,7 +114,7 @@ static void the_lock_of_a_killed_owner_is_taken_over(void **state)
 		for (unsigned i = 0; i < 10 + rnd() % 50; i++)
 			expect(&r, h[i], i * 8 + 2);
 		assert_int_equal(kill(pid, SIGKILL), 0);
-		assert_int_equal(read(up[0], &c, 1), 0); /* the child is dead, but not waited for */
+		assert_int_equal(read(up[0], &c, 1), 0); /* the child is dead but not reaped */
 		pool_release(&r.p, tag);
 		for (unsigned i = 0; i < 300; i += 7) {
 			expect(&r, h[i], i * 8 + 2);
@@ -128,7 +130,7 @@ static void the_lock_of_a_killed_owner_is_taken_over(void **state)
 	teardown(&r);
 }
 
-/* The charge function is called with the lock held: the owner dies just there, every time. */
+/* The charge function is called with the lock held: the owner dies at that point in every round. */
 static int die(void *arg, long pages)
 {
 	(void)arg;
@@ -176,7 +178,7 @@ static void a_process_killed_with_the_lock_held_leaves_a_sound_store(void **stat
 }
 
 #define FIRST_WRITER 100u
-static uint32_t writer; /* the next one's tag: those before are dead */
+static uint32_t writer; /* the tag of the next child: the children before are dead */
 
 static bool is_dead_writer(void *arg, uint32_t tag)
 {
@@ -185,8 +187,9 @@ static bool is_dead_writer(void *arg, uint32_t tag)
 }
 
 /*
- * Each of the killed leaves a segment that it was just writing or reading; together they had all of the memory. They are known to be
- * dead, and not released yet. The file has dead space: to fetch more of it back must not be taken for progress.
+ * Each killed process leaves a segment that it was writing or reading; together they held all of
+ * the memory. The processes are known to be dead and are not released yet. The file has dead space:
+ * fetching more of it back must not count as progress.
  */
 static void memory_that_killed_writers_held_comes_back(void **state)
 {
@@ -205,7 +208,7 @@ static void memory_that_killed_writers_held_comes_back(void **state)
 		for (unsigned i = from; i < from + 300; i++)
 			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
 		for (unsigned i = from; i < from + 300; i++)
-			if (i % 3 == 0) /* no two segments' rests fit one */
+			if (i % 3 == 0) /* the live bytes of two segments do not fit into one */
 				pool_unref(&r.p, h[i]);
 		for (unsigned k = 0; k < 3 + round; k++) {
 			pid_t pid = fork();
@@ -231,7 +234,7 @@ static void memory_that_killed_writers_held_comes_back(void **state)
 	teardown(&r);
 }
 
-/* ---- what killed processes held is given back ---- */
+/* ---- references of killed processes are given back ---- */
 
 static uint64_t used(struct rig *r)
 {
@@ -308,7 +311,7 @@ static void what_a_killed_member_held_is_given_back(void **state)
 	teardown(&r);
 }
 
-/* What a parent stored lives on in its child when the parent is killed, and no longer. */
+/* A killed parent's pages live on in its child, and end with the child. */
 static void a_child_that_outlives_its_parent_keeps_its_pages(void **state)
 {
 	static uint32_t h[300];
@@ -338,7 +341,7 @@ static void a_child_that_outlives_its_parent_keeps_its_pages(void **state)
 	teardown(&r);
 }
 
-/* What the parent counted for the child is given back by the child's tag. */
+/* References that the parent counted for the child are given back by the child's tag. */
 static void a_child_killed_before_it_takes_over_gives_back(void **state)
 {
 	static uint32_t h[300];
@@ -363,7 +366,10 @@ static void a_child_killed_before_it_takes_over_gives_back(void **state)
 	teardown(&r);
 }
 
-/* Killed anywhere while it stores, loads and drops: nothing of what others hold is freed with it. */
+/*
+ * A process is killed at any point while it stores, loads and drops: no page of another process is
+ * freed with it.
+ */
 static void a_member_may_be_killed_anywhere(void **state)
 {
 	static uint32_t h[300];
@@ -413,11 +419,14 @@ static void a_member_may_be_killed_anywhere(void **state)
 	expect_all(&r, h, 300);
 	drop_all(&r, h, 300);
 	pool_stats(&r.p, &st);
-	assert_true(st.pages <= 40); /* a kill may lose the one page on its way */
+	assert_true(st.pages <= 40); /* a kill may lose the one page being stored */
 	teardown(&r);
 }
 
-/* Killed with a write on its way: its block must not be used again while that write may still arrive. */
+/*
+ * A process is killed with a write in flight: the block must not be reused while that write may
+ * still reach the disk.
+ */
 static void a_process_killed_with_writes_in_flight_loses_only_its_own(void **state)
 {
 	static uint32_t h[400];
@@ -471,8 +480,9 @@ static void a_process_killed_with_writes_in_flight_loses_only_its_own(void **sta
 #define SLEEPER_MOST 6000u
 
 /*
- * Stores until a write behind of this process is on its way that it has not collected: nobody else can end it. How many pages; 0:
- * it failed. With a packer it may be that all writes are the packer's.
+ * Stores until a write behind of this process is in flight and not collected, so that no other
+ * process can end it. Returns the number of pages; 0: failed, as with a packer all writes may be
+ * the packer's.
  */
 static unsigned put_until_a_write_is_held(struct rig *r, uint32_t *h)
 {
@@ -511,7 +521,10 @@ static void sleep_on_writes(struct rig *r, uint32_t *h, int told, int says)
 	_exit(0);
 }
 
-/* A process starts writes and then sleeps on what they hold: other processes that need the memory take the writes over. */
+/*
+ * A process starts writes and then sleeps while they hold memory: other processes that need the
+ * memory take the writes over.
+ */
 static void writes_of_a_sleeper_are_taken_over(void **state)
 {
 	static uint32_t h[SLEEPER_MOST];
@@ -538,7 +551,7 @@ static void writes_of_a_sleeper_are_taken_over(void **state)
 		assert_int_equal(read(up[0], held, 4), 4);
 		pool_stats(&r.p, &st);
 		uint64_t steals = st.steals;
-		(void)pool_shrink(&r.p, 64 * MiB); /* everything that can be given up */
+		(void)pool_shrink(&r.p, 64 * MiB); /* all memory that can be given up */
 		pool_stats(&r.p, &st);
 		if (!packers)
 			assert_string_equal(held, "held");
@@ -559,7 +572,10 @@ static void writes_of_a_sleeper_are_taken_over(void **state)
 	teardown(&r);
 }
 
-/* The packer is killed anywhere, again and again; who stores does not mind, and packs what it left if nothing else helps. */
+/*
+ * The packer is killed at any point, repeatedly; storing processes keep working, and pack the pages
+ * that it left if no other memory can be had.
+ */
 static void a_killed_packer_loses_no_page(void **state)
 {
 	struct pool_stats st;
@@ -583,14 +599,18 @@ static void a_killed_packer_loses_no_page(void **state)
 	packer_end(&r);
 	pack_all(&r);
 	pool_stats(&r.p, &st);
-	assert_int_equal(st.young_pages, 0); /* those of segments that a killed one was at, too */
+	/* blocks of segments in use by a killed process, too */
+	assert_int_equal(st.young_pages, 0);
 	assert_int_equal(model_check(&r), live);
 	model_drop(&r);
 	expect_empty(&r);
 	teardown(&r);
 }
 
-/* The packer dies with the lock held, where it asks for memory to pack into: its page is young still. */
+/*
+ * The packer dies with the lock held, when it requests memory for the packed page: the page is
+ * still young.
+ */
 static void a_packer_killed_with_the_lock_held_loses_no_page(void **state)
 {
 	static uint32_t h[600];
@@ -635,7 +655,7 @@ static void a_packer_killed_with_the_lock_held_loses_no_page(void **state)
 	teardown(&r);
 }
 
-/* A member is killed while its pages are young and being packed: they go with it, and nothing else. */
+/* A member is killed while its pages are young and being packed: only its pages are freed. */
 static void young_pages_of_a_killed_member_are_given_back(void **state)
 {
 	static uint32_t h[300];

@@ -2,8 +2,8 @@
 /*
  * The store's lock between processes of different PID namespaces, and the lock of a dead process (store/pool_lock.c).
  *
- * A holder is a child that stops where the store asks for memory, which it does with the lock, until it is told to go on or is
- * killed. A waiter is another child that stores a page, and says so when it has.
+ * A holder is a child that stops where the store requests memory, with the lock held, until it is
+ * told to continue or is killed. A waiter is another child that stores a page and then reports it.
  */
 #include "tests/store/store_rig.h"
 
@@ -13,7 +13,7 @@
 
 #define HOLDER 3u
 #define WAITER 4u
-#define LONG_MS 400 /* many times as long as a waiter sleeps before it looks at the lock anew */
+#define LONG_MS 400 /* many times the time after which a waiter looks at the lock again */
 
 static struct rig r;
 static uint32_t tag;
@@ -25,7 +25,7 @@ static uint32_t tag_of(void *arg)
 	return tag;
 }
 
-/* With the lock, once. */
+/* Called once, with the lock held. */
 static int hold(void *arg, long pages)
 {
 	static bool held;
@@ -69,7 +69,7 @@ static pid_t fork_member(uint32_t as)
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the test fails */
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* for the case that the test fails */
 		(void)pool_after_fork(&r.p);
 	}
 	return pid;
@@ -90,7 +90,7 @@ static bool heard_within(int ms)
 	return poll(&p, 1, ms) == 1;
 }
 
-/* A child that has the lock. */
+/* Makes a child that holds the lock. */
 static pid_t start_holder(void)
 {
 	uint32_t mine;
@@ -104,7 +104,7 @@ static pid_t start_holder(void)
 	return pid;
 }
 
-/* The caller goes on in a PID namespace of its own. False: that cannot be had here. */
+/* Moves the caller to a new PID namespace. False: this is not possible here. */
 static bool enter_namespace(void)
 {
 	int status;
@@ -121,7 +121,10 @@ static bool enter_namespace(void)
 	_exit(WEXITSTATUS(status));
 }
 
-/* A child that stores a page when it is told to. apart: in a PID namespace of its own; *pid is 0 if there can be none. */
+/*
+ * Makes a child that stores a page on command. apart: in a new PID namespace; *pid is 0 if that is
+ * not possible.
+ */
 static void start_waiter(bool apart, pid_t *pid)
 {
 	*pid = fork_member(WAITER);
@@ -232,7 +235,10 @@ static bool is_holder(void *arg, uint32_t which)
 	return which == HOLDER;
 }
 
-/* While one dead process is released another holds the lock that is known to be dead, but comes later. */
+/*
+ * While a dead process is released, another process, known to be dead and released later, holds the
+ * lock.
+ */
 static void a_release_does_not_wait_for_a_dead_process_that_comes_later(void **state)
 {
 	struct pool_stats st;

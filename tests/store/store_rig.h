@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the tests of the store share: pages with names, a store with its model, a packer of its own process. Included once by each test. */
+/*
+ * Code shared by the tests of the store: pages with names, a store with its model, a packer in a
+ * separate process. Included once by each test.
+ */
 #ifndef QUIRE_TESTS_STORE_RIG_H
 #define QUIRE_TESTS_STORE_RIG_H
 #include <errno.h>
@@ -64,7 +67,7 @@ struct rig {
 
 /* ---- a process that packs ---- */
 #define PACKER_TAG 4000u
-static bool packers; /* each store gets one */
+static bool packers; /* each store gets a packer */
 
 static inline void packer_start(struct rig *r)
 {
@@ -88,7 +91,7 @@ static inline void packer_start(struct rig *r)
 	}
 }
 
-/* The child ended by itself, and well. */
+/* Checks that the child ended by itself, with success. */
 static inline void expect_done(pid_t pid)
 {
 	int status;
@@ -98,7 +101,7 @@ static inline void expect_done(pid_t pid)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-/* The child ends what it is doing, and exits. */
+/* Makes the child complete its work and exit. */
 static inline void packer_end(struct rig *r)
 {
 	if (r->packer == 0)
@@ -118,7 +121,7 @@ static inline void packer_kill(struct rig *r)
 	r->packer = 0;
 }
 
-/* All that is young, by this process. */
+/* Packs all young pages in this process. */
 static inline void pack_all(struct rig *r)
 {
 	while (pool_work(&r->p, true) == 1)
@@ -167,7 +170,7 @@ static inline void teardown(struct rig *r)
 		(void)close(r->fd);
 }
 
-/* A vnode over the store, in a system of which only the count of vnodes is looked at. */
+/* A vnode over the store, in a system of which only the count of vnodes is used. */
 static inline struct vnode *vnode_over(struct rig *r, uint64_t nslots)
 {
 	struct vm *vm = aligned_alloc(64, 1 << 16);
@@ -264,7 +267,7 @@ static inline uint64_t model_check(struct rig *r)
 	return n;
 }
 
-/* Pages of the names that tests give to number i are as stored. */
+/* Checks that pages with the names of number i are as stored. */
 static inline void expect_all(struct rig *r, const uint32_t *h, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -291,7 +294,7 @@ static inline void model_drop(struct rig *r)
 }
 
 /* ---- writes behind ---- */
-/* Joins and takes a ring. 0: the kernel has none for us. */
+/* Joins and opens a ring. 0: the kernel refuses a ring. */
 static inline int async_setup(struct rig *r, uint64_t mem, uint64_t file)
 {
 	setup(r, mem, file);
@@ -305,7 +308,7 @@ static inline int async_setup(struct rig *r, uint64_t mem, uint64_t file)
 	return rc == 0;
 }
 
-/* The model, with writes of the store behind, and some that are not taken. Ends the store. */
+/* Runs the model with writes behind, some of which the kernel refuses. Ends the store. */
 static inline void model_writes_behind(struct rig *r)
 {
 	struct pool_stats st;
@@ -326,7 +329,10 @@ static inline void model_writes_behind(struct rig *r)
 	teardown(r);
 }
 
-/* A write behind fails: the segment stays in memory, the next write is synchronous. When that fails too it is told. Ends the store. */
+/*
+ * A write behind fails: the segment stays in memory, the next write is synchronous. If that write
+ * fails, too, the error is reported. Ends the store.
+ */
 static inline void writes_behind_fail(struct rig *r)
 {
 	static uint32_t h[3000];
@@ -361,7 +367,7 @@ static inline int store_run(const struct CMUnitTest *tests, size_t n, const char
 {
 	const char *s = getenv("STORE_SEED");
 
-	seed = s != NULL ? strtoull(s, NULL, 10) : 1; /* the night has others */
+	seed = s != NULL ? strtoull(s, NULL, 10) : 1; /* nightly runs use other seeds */
 	rng = seed | 1;
 	print_message("STORE_SEED=%llu\n", (unsigned long long)seed);
 	if (pattern != NULL) /* only tests of this pattern */

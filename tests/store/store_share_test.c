@@ -24,7 +24,7 @@ static uint32_t share_handle[SHARE_PAGES];
 static uint64_t share_what(uint32_t i)
 {
 	return i * 8ull + 2;
-} /* it compresses; as put_all has it */
+} /* a compressible page, as in put_all */
 
 static uint64_t share_target(struct rig *r)
 {
@@ -34,7 +34,7 @@ static uint64_t share_target(struct rig *r)
 	return st.mem_target;
 }
 
-/* The page comes back, and leaves again: it is stored anew, last. */
+/* The page is loaded and evicted again: it is stored anew, as the newest. */
 static void comes_back(struct rig *r, uint32_t i)
 {
 	expect(r, share_handle[i], share_what(i));
@@ -64,8 +64,8 @@ static uint64_t late_reads(struct rig *r, uint32_t n, unsigned rounds)
 }
 
 /*
- * Pages in use and new ones that nobody asks for again share the log. Cleaning put what it found alive beside what was stored
- * last: so pages in use were written along with the others, again and again.
+ * Pages in use and new pages that are never loaded again share the log. Compaction once put live
+ * objects beside new ones, so that pages in use were written repeatedly along with the others.
  */
 static void pages_in_use_stay_in_memory(void **state)
 {
@@ -94,7 +94,7 @@ static void pages_in_use_stay_in_memory(void **state)
 	teardown(&r);
 }
 
-/* So many new pages, packed by the packer: how many of them tighter. */
+/* Stores that many new pages, packed by the packer; returns how many were packed tighter. */
 static uint64_t packed_tighter(struct rig *r, uint32_t *n, uint32_t more)
 {
 	struct pool_stats before, after;
@@ -109,7 +109,10 @@ static uint64_t packed_tighter(struct rig *r, uint32_t *n, uint32_t more)
 	return after.dense - before.dense;
 }
 
-/* The packer packed tighter only where the log had nothing dead in it, however much was read from the file for want of memory. */
+/*
+ * The packer once packed tighter only if the log had no dead bytes, however much was read from the
+ * file for lack of memory.
+ */
 static void reads_make_the_packer_pack_tighter(void **state)
 {
 	uint32_t n = 0;
@@ -153,11 +156,14 @@ static void the_share_goes_where_it_saves_most(void **state)
 	pool_stats(&r.p, &st);
 	assert_int_not_equal(st.spills, 0);
 	assert_int_equal(st.mem_target, mem); /* nobody asked yet */
-	/* What left a moment ago comes back: a few frames more would have kept it. */
+	/* Pages evicted a moment ago are loaded: a few more frames would have kept them. */
 	for (unsigned k = 0; k < 60000; k++)
 		comes_back(&r, k % 32);
 	assert_int_equal(share_target(&r), least);
-	/* A round a little larger than the pool is read again just when it was written: the pool grows till the round fits. */
+	/*
+	 * A round of pages slightly larger than the pool is read again just after it was written:
+	 * the pool grows until the round fits.
+	 */
 	while (share_target(&r) == least && n < SHARE_PAGES)
 		(void)late_reads(&r, n += 100, 4);
 	assert_true(late_reads(&r, n, 200) < n / 16);
@@ -167,7 +173,7 @@ static void the_share_goes_where_it_saves_most(void **state)
 	teardown(&r);
 }
 
-/* Each byte saved is a frame: nothing waits until memory is short. */
+/* Saved memory becomes frames: pages are packed tighter even before memory is short. */
 static void shared_memory_is_packed_tightly(void **state)
 {
 	struct pool_stats st;
@@ -183,7 +189,7 @@ static void shared_memory_is_packed_tightly(void **state)
 	teardown(&r);
 }
 
-/* A page that leaves clean is not stored; the store is told that it has left. */
+/* A page evicted clean is not stored; the store is told of the eviction. */
 static void the_share_knows_of_clean_pages(void **state)
 {
 	struct rig r;
@@ -193,7 +199,8 @@ static void the_share_knows_of_clean_pages(void **state)
 	put_all(&r, share_handle, SHARE_PAGES);
 	for (unsigned k = 0; k < 60000; k++)
 		expect(&r, share_handle[k % 32], share_what(k % 32));
-	assert_int_equal(share_target(&r), 4 * MiB); /* as far as the store knows they never left */
+	/* the store does not know that they were evicted */
+	assert_int_equal(share_target(&r), 4 * MiB);
 	for (unsigned k = 0; k < 60000; k++) {
 		expect(&r, share_handle[k % 32], share_what(k % 32));
 		pool_dropped(&r.p, share_handle[k % 32]);
@@ -204,7 +211,7 @@ static void the_share_knows_of_clean_pages(void **state)
 	teardown(&r);
 }
 
-/* A file that is full, or fails, sends nobody away while memory is left that the pool may take. */
+/* With a full or failing file, stores succeed while the pool may take more memory. */
 static void a_full_file_sends_no_page_away_while_memory_is_left(void **state)
 {
 	uint32_t n = 0, again = 0;
@@ -229,7 +236,10 @@ static void a_full_file_sends_no_page_away_while_memory_is_left(void **state)
 	teardown(&r);
 }
 
-/* A page that could not be kept as it is for want of memory was tried again the same way, for ever. */
+/*
+ * A page that could not be stored young for lack of memory was once tried again the same way,
+ * forever.
+ */
 static void young_pages_without_memory_are_not_tried_for_ever(void **state)
 {
 	struct rig r;

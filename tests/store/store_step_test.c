@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A process is killed at each instruction of pool_append_locked(), while it holds the store's lock. The process that takes the
- * lock over finds every page as it was stored, and none too many. The parent stops the child there by a breakpoint, goes on one
- * instruction at a time (ptrace), and kills it; so each run is the same, and no instant is left out.
+ * A process is killed at each instruction of pool_append_locked(), while it holds the store's lock.
+ * The process that takes the lock over finds every stored page unchanged, and no further page. The
+ * parent stops the child there by a breakpoint, steps instruction by instruction (ptrace), and
+ * kills the child; so each run is the same, and no instant is left out.
  *
  * Two kinds of appends: a page that the child stores itself, and a page of the parent's that the child packs (young pages). The
  * first may be lost to the family until it ends, one page for each kill (store/pool_member.c says so), the second may not.
@@ -15,7 +16,7 @@
 #include "store/pool_impl.h"
 
 #define PAGES 120u
-#define FRESH 40u /* of them, stored anew before each run */
+#define FRESH 40u /* pages stored anew before each run */
 #define MOST 1000u
 #define TAG 7u
 
@@ -78,7 +79,10 @@ static uint64_t top_of_stack(pid_t pid)
 
 #define LONGEST 2048u /* bytes of the function's code at most */
 
-/* So many instructions on; what it calls (memcpy, into memory that nobody looks at yet) counts as one. False: it has returned. */
+/*
+ * Steps that many instructions; a called function (memcpy, into memory not in use yet) counts as
+ * one. False: pool_append_locked() has returned.
+ */
 static bool step(pid_t pid, uint64_t back, unsigned steps)
 {
 	const uint64_t at = (uint64_t)(uintptr_t)&pool_append_locked;
@@ -96,7 +100,10 @@ static bool step(pid_t pid, uint64_t back, unsigned steps)
 	return true;
 }
 
-/* One child, killed so many instructions after it has entered. False: it had left by then. */
+/*
+ * Runs one child, killed that many instructions after it has entered the function. False: the child
+ * had left it by then.
+ */
 static bool kill_after(struct rig *r, enum kind kind, unsigned steps)
 {
 	assert_int_equal(pool_fork_begin(&r->p), 0);
@@ -132,7 +139,8 @@ static void killed_at_each_instruction(enum kind kind)
 	put_all(&r, h, PAGES);
 	for (bool inside = true; inside; steps++) {
 		for (unsigned i = steps % 3; i < FRESH * 3;
-		     i += 3) { /* young again, and room where others were */
+		     /* the page is young again, and there is room where other pages were */
+		     i += 3) {
 			pool_unref(&r.p, h[i]);
 			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
 		}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store against a byte-exact model, with so little memory that most pages live in the file: with every failure injected, full
- * and after that, and with a process that packs. Killed processes are in store_kill_test.c.
+ * The store against a byte-exact model, with so little memory that most pages are in the file: with
+ * every failure injected, full, after being full, and with a packing process. Killed processes are
+ * in store_kill_test.c.
  *
  *   store_test [PATTERN]     PATTERN selects tests by name
  * STORE_SEED repeats a run: each prints its seed first.
@@ -29,7 +30,7 @@ static void a_store_mostly_in_its_file_is_as_the_model_says(void **state)
 	teardown(&r);
 }
 
-/* The file holds little more than what is live: its dead space must be found again. */
+/* The file is little larger than the live bytes: its dead space must be reused. */
 static void a_store_with_a_full_file_is_as_the_model_says(void **state)
 {
 	struct pool_stats st;
@@ -88,7 +89,10 @@ static void a_page_of_equal_words_takes_no_data(void **state)
 	teardown(&r);
 }
 
-/* A log's memory is full before it is ever cleaned; and what passes through to the file gains nothing by being smaller. */
+/*
+ * A log's memory is full before it is ever compacted; and pages that are soon written to the file
+ * gain nothing by tighter packing.
+ */
 static void only_short_memory_is_packed_tightly(void **state)
 {
 	static const struct {
@@ -120,9 +124,9 @@ static void only_short_memory_is_packed_tightly(void **state)
 		pool_stats(&r.p, &ps);
 		if (how[k].dense)
 			assert_true(ps.dense > 1000);
+		/* a tenth, while the store does not know the loads yet */
 		else
-			assert_true(
-			    ps.dense < 4000); /* a tenth: while it does not know its loads yet */
+			assert_true(ps.dense < 4000);
 		for (uint64_t at = 0; at < how[k].live; at++)
 			if (h[at] != 0)
 				pool_unref(&r.p, h[at]);
@@ -175,7 +179,7 @@ static void injected_faults_are_told_and_lose_nothing(void **state)
 	pool_inject(&r.p, POOL_INJECT_WRITE, 1);
 	while (n < 600 && (rc = put(&r, n * 8 + 2, &h[n])) == 0)
 		n++;
-	assert_int_equal(rc, -EIO); /* the write's error is told, and nothing stored is lost */
+	assert_int_equal(rc, -EIO); /* the write's error is reported, and no stored page is lost */
 	pool_stats(&r.p, &st);
 	assert_int_equal(st.write_errors, 1);
 	assert_int_equal(st.pages, n);
@@ -183,7 +187,7 @@ static void injected_faults_are_told_and_lose_nothing(void **state)
 		assert_int_equal(put(&r, n * 8 + 2, &h[n]), 0);
 	pool_inject(&r.p, POOL_INJECT_MEMORY, 1);
 	for (unsigned i = 0; i < 40;
-	     i++) { /* refused memory is made good by writing the oldest segment */
+	     i++) { /* when memory is refused, the oldest segment is written */
 		uint32_t x;
 
 		assert_int_equal(put(&r, 2 + 8 * i, &x), 0);
@@ -198,9 +202,9 @@ static void injected_faults_are_told_and_lose_nothing(void **state)
 		pool_inject(&r.p, POOL_INJECT_READ, 0);
 		expect(&r, h[i], i * 8 + 2); /* that load alone */
 		if (i == 599)
-			assert_true(failed >= 5); /* neighbours come with one read */
+			assert_true(failed >= 5); /* one read brings the neighbours, too */
 	}
-	/* other bytes on the disk than were written: not handed out */
+	/* other bytes on the disk than were written: the load fails */
 	memset(page, 0xa5, sizeof page);
 	void *block = aligned_alloc(PAGE, SEG);
 	assert_non_null(block);
@@ -221,7 +225,10 @@ static void injected_faults_are_told_and_lose_nothing(void **state)
 	teardown(&r);
 }
 
-/* Pages of one segment are fetched together; a segment's block that is written again must not be answered from the old copy. */
+/*
+ * Pages of one segment are fetched together; a load from a rewritten block must not be answered
+ * from the old copy.
+ */
 static void neighbours_come_with_one_read(void **state)
 {
 	static uint32_t h[1200];
@@ -246,7 +253,7 @@ static void neighbours_come_with_one_read(void **state)
 	teardown(&r);
 }
 
-/* The disk is full, truly: what is in memory stays, what does not fit is refused, and nothing is lost. */
+/* The disk is really full: pages in memory stay, further pages are refused, and no page is lost. */
 static void a_full_disk_refuses_and_loses_nothing(void **state)
 {
 	static uint32_t h[2000];
@@ -282,7 +289,7 @@ static void a_full_disk_refuses_and_loses_nothing(void **state)
 	teardown(&r);
 }
 
-/* A block that cannot be written is left alone: the same segment goes to another one. */
+/* A block that cannot be written is set aside: the segment is written to another block. */
 static void a_bad_block_is_used_no_more(void **state)
 {
 	static uint32_t h[1500];
@@ -336,7 +343,10 @@ static void a_reserved_file_has_its_room(void **state)
 	(void)close(fd);
 }
 
-/* The core's view of it: a read that fails is VM_IO for the page that could not be read, those before it are right. */
+/*
+ * Through the vnode: a failed read gives VM_IO for the page that could not be read; the pages
+ * before it are right.
+ */
 static struct vm_io *io_ended;
 static void ended(struct vm_io *io) { io_ended = io; }
 
@@ -390,8 +400,9 @@ static void the_vnode_tells_errors(void **state)
 }
 
 /*
- * One bit of each 512 bytes of the file is another. Pages that do not pack (kind 1) look as good as any, and a packed page can
- * unpack to something else: only the checksum tells. Each page is as it was, because it is in memory, or refused.
+ * One bit of each 512 bytes of the file is changed. In incompressible pages (kind 1) this cannot be
+ * seen, and a changed packed page may unpack: only the checksum tells. Each page is either right,
+ * as it is in memory, or refused.
  */
 static void a_wrong_bit_is_noticed(void **state)
 {
@@ -430,7 +441,10 @@ static void a_wrong_bit_is_noticed(void **state)
 	}
 }
 
-/* Bytes of the file changed behind the store's back: it may fetch them back to compact, but never hand them out. */
+/*
+ * Bytes of the file are changed without the store's knowledge: the store may fetch them back to
+ * compact, but must never return them.
+ */
 static void a_damaged_file_is_not_compacted_into_memory(void **state)
 {
 	static uint32_t h[3000];
@@ -566,7 +580,7 @@ static void a_store_that_writes_behind_is_as_the_model_says(void **state)
 		model_writes_behind(&r);
 }
 
-/* A store that writes behind by a ring in a room of its own. False: there is no ring here. */
+/* A store that writes behind by a ring in a separate room. False: there is no ring here. */
 static bool setup_in_room(struct rig *r, uint64_t mem, uint64_t file)
 {
 	if (!async_setup(r, mem, file))
@@ -577,7 +591,10 @@ static bool setup_in_room(struct rig *r, uint64_t mem, uint64_t file)
 	return true;
 }
 
-/* In a hosted program the ring lies in the runtime's own room, and the kernel maps its rings nowhere that a caller chooses. */
+/*
+ * In a hosted program the ring lies in the runtime's own room, although for its own rings the
+ * kernel ignores the caller's address.
+ */
 static void the_ring_may_lie_in_a_room_of_its_own(void **state)
 {
 	struct rig r;
@@ -587,7 +604,10 @@ static void the_ring_may_lie_in_a_room_of_its_own(void **state)
 		model_writes_behind(&r);
 }
 
-/* On 6.1 the kernel has no place for its ring in such a room. Small: tests/kernels runs this on such a kernel, interpreted. */
+/*
+ * On 6.1 the kernel cannot place its ring in such a room. Small: tests/kernels runs this on such a
+ * kernel, interpreted.
+ */
 static void a_ring_in_a_room_writes_behind(void **state)
 {
 	static uint32_t h[1500];
@@ -646,7 +666,10 @@ static void young_pages_are_packed_later(void **state)
 	teardown(&r);
 }
 
-/* Nobody packs: no more than the share set aside is lost of what the store holds, and none of it at the end. */
+/*
+ * Without a packer: the store loses at most the share reserved for young pages, and none at the
+ * end.
+ */
 static void young_pages_without_a_packer_are_packed_too(void **state)
 {
 	static uint32_t h[2][20000];
@@ -667,7 +690,10 @@ static void young_pages_without_a_packer_are_packed_too(void **state)
 	assert_true(n[1] >= n[0] - n[0] / 16);
 }
 
-/* Pages of the file that were read one by one are to move into memory, those that came many with one read not; and only if somebody packs. */
+/*
+ * Pages of the file that were read one by one should move into memory, but not pages of which one
+ * read brought many; and only with a packer.
+ */
 static void scattered_pages_of_the_file_move_to_memory(void **state)
 {
 	static uint32_t h[4096];
@@ -723,7 +749,10 @@ static void a_store_with_a_packer_is_as_the_model_says(void **state)
 	packers = false;
 }
 
-/* All errors of the file reach whoever stores, not the packer alone; what is young stays so and right. */
+/*
+ * All errors of the file reach the storing process, not only the packer; young pages stay young and
+ * right.
+ */
 static void young_pages_beside_a_full_file_are_kept(void **state)
 {
 	struct rig r;
@@ -740,7 +769,7 @@ static void young_pages_beside_a_full_file_are_kept(void **state)
 	packers = false;
 }
 
-/* ---- the pool is dense: what it has taken is at most 5/4 of what it holds packed, and POOL_SLACK ---- */
+/* ---- the pool is dense: its memory is at most 5/4 of its packed bytes, plus POOL_SLACK ---- */
 static double worst; /* (taken - POOL_SLACK) / packed */
 
 static void expect_dense(struct rig *r)
@@ -758,7 +787,7 @@ static void expect_dense(struct rig *r)
 		    (unsigned long long)seed);
 }
 
-/* What number n of that kind is called: compressible, hardly, not at all, one word, or all of them. */
+/* The name of page n of that kind: compressible, hardly, not at all, one word, or any of these. */
 static uint64_t dense_what(unsigned kind, uint64_t n) { return kind == 4 ? n : n * 8 + kind; }
 
 static void dense_round(struct rig *r, unsigned kind, uint32_t live)
@@ -770,7 +799,8 @@ static void dense_round(struct rig *r, unsigned kind, uint32_t live)
 		assert_int_equal(put(r, dense_what(kind, n), &h[n]), 0);
 		expect_dense(r);
 	}
-	for (uint32_t k = 0; k < live; k++) { /* in no order; each comes back as another */
+	/* in random order; each page is stored again with another name */
+	for (uint32_t k = 0; k < live; k++) {
 		uint32_t i = (uint32_t)(rnd() % live);
 
 		pool_unref(&r->p, h[i]);
@@ -782,7 +812,7 @@ static void dense_round(struct rig *r, unsigned kind, uint32_t live)
 			expect_dense(r);
 		}
 	}
-	for (; n > live / 16; n--) { /* most go, and leave holes everywhere */
+	for (; n > live / 16; n--) { /* most pages are dropped, and leave holes everywhere */
 		uint32_t i = (uint32_t)(rnd() % n);
 
 		pool_unref(&r->p, h[i]);
@@ -808,7 +838,7 @@ static void the_pool_is_dense(void **state)
 					pool_pack_behind(&r.p, 8 * MiB);
 				dense_round(&r, kind, sizes[k]);
 				expect_empty(&r);
-				/* where there are none, the room for young pages is not used */
+				/* without young pages, their room is not used */
 				assert_true(young || sizes[k] < 20000 || worst < 1.15);
 				print_message("%5u pages of kind %u%s: %.3f at most\n", sizes[k],
 				    kind, young ? ", packed behind" : "", worst);
@@ -816,7 +846,10 @@ static void the_pool_is_dense(void **state)
 			}
 }
 
-/* Pages that are a word each take entries of the table alone: those go when the pages do, though the first ones stay. */
+/*
+ * Same-filled pages take only entries of the table: the memory of the entries is freed with the
+ * pages, although the first pages stay.
+ */
 static void tables_shrink_with_what_is_stored(void **state)
 {
 	static uint32_t h[20000];
@@ -841,7 +874,7 @@ static void tables_shrink_with_what_is_stored(void **state)
 	teardown(&r);
 }
 
-/* As the_pool_is_dense, while most of it goes to the file and is read back. */
+/* As the_pool_is_dense, while most pages are written to the file and read back. */
 static void the_pool_is_dense_beside_a_file(void **state)
 {
 	struct rig r;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Prefetch and advice through the whole core, on the simulated machine as it is and as Linux is: programs that walk through
- * memory larger than the machine's read what they wrote, wait less with the prefetcher made for their pattern, and the
- * statistics add up.
+ * Prefetch and advice through the whole core, on the simulated machine with all features and with
+ * those of Linux. Programs that walk through memory larger than the machine's read the bytes that
+ * they wrote, and wait less with the prefetcher made for their pattern; the statistics add up.
  */
 #include "machine/sim/sim.h"
 
@@ -34,7 +34,7 @@ static void on_violation(void *arg, const char *text)
 	fail_msg("%s", text);
 }
 
-static pfn_t frames_at_first = FRAMES; /* the others are granted when they are needed */
+static pfn_t frames_at_first = FRAMES; /* further frames are granted when they are needed */
 
 static struct box box_open(
     bool linux_like, const char *policy, const char *prefetch, bool file, enum advice advice)
@@ -97,7 +97,10 @@ static void get(struct box *b, uint64_t page)
 	assert_int_equal(v, page * 0x9e3779b97f4a7c15u + 1);
 }
 
-/* Writes every page, then visits pages by a stride. Answers how many visits waited for a read. */
+/*
+ * Writes every page, then visits pages by a stride. Returns the number of visits that waited for a
+ * read.
+ */
 static uint64_t visit(
     bool linux_like, bool file, const char *prefetch, uint64_t stride, struct vm_stats *s)
 {
@@ -165,8 +168,8 @@ static void sequences_of_anonymous_memory_are_read_ahead_on_linux(void **state)
 static void sequences_of_a_file_are_read_ahead(void **state) { sequential(false, true); }
 
 /*
- * Free-behind: a stream over a file beside a hot set that fills most of the memory. Advised as sequential, the stream's
- * pages go first and the hot set stays.
+ * Free-behind: a stream over a file beside a hot set that fills most of the memory. With sequential
+ * advice, the stream's pages are evicted first and the hot set stays.
  */
 static uint64_t hot_misses(bool linux_like, enum advice advice, uint64_t nhot)
 {
@@ -202,7 +205,10 @@ static void what_a_stream_has_passed_goes_first(void **state)
 	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
 		uint64_t normal = 0, advised = 0;
 
-		/* Over several sizes: with one, a frame more or less of the system's own makes twice the difference. */
+		/*
+		 * Over several sizes: with one size, a single frame of the system more or less
+		 * doubles the difference.
+		 */
 		for (uint64_t nhot = FRAMES / 2 - 32; nhot <= FRAMES / 2; nhot += 8) {
 			normal += hot_misses(linux_like != 0, ADV_NORMAL, nhot);
 			advised += hot_misses(linux_like != 0, ADV_SEQUENTIAL, nhot);
@@ -212,7 +218,10 @@ static void what_a_stream_has_passed_goes_first(void **state)
 	}
 }
 
-/* Pages that come back are refaults for the policies that remember, fresh ones are not, though they bear old names. */
+/*
+ * Pages that are loaded again are refaults for policies with history; new pages are not, although
+ * they have old names.
+ */
 static void refaults_are_counted(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
@@ -232,7 +241,7 @@ static void refaults_are_counted(void **state)
 		before = vm_statistics(b.vm)->refault;
 		assert_int_equal(before > 0, remembers);
 		assert_true(before <= vm_statistics(b.vm)->swapin);
-		/* New memory gets the ids of the old: no history. */
+		/* New memory gets the ids of old memory, but not its history. */
 		assert_int_equal(as_unmap(b.as, BASE, vm_ptob(PAGES)), VM_OK);
 		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W,
 			.sa_maxprot = PROT_R | PROT_W };
@@ -244,7 +253,10 @@ static void refaults_are_counted(void **state)
 	}
 }
 
-/* Memory that was first touched in order lies in order on disk: one read brings many pages, and few of them fault. */
+/*
+ * Memory first touched in order lies in order on disk: one read brings many pages, and few of them
+ * fault.
+ */
 static void memory_touched_in_order_is_read_by_few_requests(void **state)
 {
 	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
@@ -266,7 +278,10 @@ static void memory_touched_in_order_is_read_by_few_requests(void **state)
 	}
 }
 
-/* Pages that are there already, here and there, do not cost the pages behind them their part in what is mapped at once. */
+/*
+ * Scattered pages that are mapped already do not keep the pages behind them from being mapped by
+ * the same fault.
+ */
 static void a_stream_passes_pages_that_are_there(void **state)
 {
 	const uint64_t n = FRAMES / 2;
@@ -312,8 +327,9 @@ static void a_stream_passes_pages_that_were_asked_about(void **state)
 }
 
 /*
- * Memory that is touched in order, upwards or downwards, comes by few faults as long as there is more. Where the machine grants
- * frames as they are needed, few were free at any time, and each page was a fault.
+ * Memory that is touched in order, upwards or downwards, comes by few faults as long as there is
+ * more. On a machine that grants frames on demand, few frames were once free at any time, and each
+ * page was a fault.
  */
 static void first_touches_in_order_are_few_faults(void **state)
 {
@@ -339,7 +355,9 @@ static void first_touches_in_order_are_few_faults(void **state)
 	}
 }
 
-/* A forked child that reads through its memory does not fault at every page, and what it writes stays its own. */
+/*
+ * A forked child that reads its memory does not fault at every page, and its writes stay private.
+ */
 static void a_child_reads_its_memory_by_few_faults(void **state)
 {
 	const uint64_t n = FRAMES / 3;

@@ -24,7 +24,7 @@ static void remap_grows_in_place(void **state)
 	assert_int_equal(as_remap(as, BASE, 20 * PG, 5 * PG, 0, &at), VM_OK);
 	assert_int_equal(reserved(&s), 5);
 	assert_int_equal(try_put(&s, as, BASE + 5 * PG, 1), VM_NOMAP);
-	/* something is in the way: only MAYMOVE helps */
+	/* a mapping is in the way: only MAYMOVE helps */
 	assert_int_equal(map_anon(as, BASE + 7 * PG, 1, 0), VM_OK);
 	assert_int_equal(as_remap(as, BASE, 5 * PG, 9 * PG, 0, &at), VM_NOMEM);
 	assert_int_equal(as_remap(as, BASE, 5 * PG, 9 * PG, REMAP_MAYMOVE, &at), VM_OK);
@@ -58,7 +58,7 @@ static void remap_moves_pages_not_bytes(void **state)
 	assert_ptr_equal(page_of(s.vm, hat_probe(as_hat(as), at + PG, NULL)), before);
 	assert_int_equal(try_put(&s, as, BASE + 8 * PG, 1), VM_NOMAP);
 	assert_int_equal(vm_statistics(s.vm)->cow, 0);
-	/* bad requests change nothing */
+	/* invalid requests change nothing */
 	vaddr_t over = BASE + 4 * PG;
 	assert_int_equal(
 	    as_remap(as, BASE, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_FIXED, &over), VM_INVAL);
@@ -208,7 +208,7 @@ static void the_lowest_or_highest_gap_is_found(void **state)
 	assert_int_equal(as_map_at(as, &at, PG, 0, 0, segvn_create, &a), VM_OK);
 	assert_int_equal(at, BASE); /* the hint */
 	assert_int_equal(as_map_at(as, &at, PG, 0, 0, segvn_create, &a), VM_OK);
-	assert_int_equal(at, 0x11000); /* taken: the lowest hole */
+	assert_int_equal(at, 0x11000); /* the place is taken: the lowest hole is used */
 	assert_sound(&s);
 	as_free(as);
 	sys_fini(&s);
@@ -241,7 +241,8 @@ static void brk_grows_and_shrinks_the_heap(void **state)
 	assert_int_equal(now, BASE + 20 * PG);
 	assert_int_equal(as_brk(as, BASE, &now), VM_OK);
 	assert_int_equal(reserved(&s), 0);
-	assert_int_equal(as_lockall(as, false, true), VM_OK); /* the future of the heap is locked */
+	/* future pages of the heap are locked */
+	assert_int_equal(as_lockall(as, false, true), VM_OK);
 	assert_int_equal(as_brk(as, BASE + 4 * PG, &now), VM_OK);
 	assert_int_equal(rss(as), 4);
 	assert_int_equal(as_unlockall(as), VM_OK);
@@ -266,11 +267,11 @@ static void stack_grows_to_its_redzone(void **state)
 		put(&s, as, top - i * PG, i);
 	assert_int_equal(get(&s, as, top - 40 * PG), 40);
 	assert_int_equal(nsegs(as), 1);
-	/* a mapping 10 pages below what it would grow to: the redzone of 16 is not free */
+	/* a mapping 10 pages below the grown stack: the redzone of 16 pages is not free */
 	assert_int_equal(map_anon(as, top - 380 * PG, 1, 0), VM_OK);
 	put(&s, as, top - 363 * PG, 1);
 	assert_int_equal(try_put(&s, as, top - 364 * PG, 1), VM_NOMAP);
-	/* nobody is placed into the redzone by a search */
+	/* a search for a place never uses the redzone */
 	assert_int_equal(as_gap(as, PG, PG, top - 379 * PG, top, true, &at), VM_NOMEM);
 	assert_int_equal(as_unmap(as, top - 380 * PG, PG), VM_OK);
 	assert_int_equal(as_gap(as, PG, PG, top - 400 * PG, top, true, &at), VM_OK);
@@ -294,7 +295,7 @@ static void lock_of_a_range_a_space_and_the_future(void **state)
 
 	assert_int_equal(map_anon(as, BASE, 8, 0), VM_OK);
 	assert_int_equal(map_anon(as, BASE + 16 * PG, 8, 0), VM_OK);
-	assert_int_equal(as_lock(as, BASE, 24 * PG), VM_NOMAP); /* a hole: nothing stays locked */
+	assert_int_equal(as_lock(as, BASE, 24 * PG), VM_NOMAP); /* a hole: no page stays locked */
 	vm_usage(s.vm, &u);
 	assert_int_equal(u.vu_wired, 0);
 	as_set_limits(as, ~(uint64_t)0, 12);
@@ -306,7 +307,8 @@ static void lock_of_a_range_a_space_and_the_future(void **state)
 	assert_int_equal(u.vu_wired, 16);
 	assert_int_equal(map_anon(as, BASE + 32 * PG, 4, 0), VM_OK);
 	assert_int_equal(rss(as), 20);
-	assert_int_equal(map_anon(as, BASE + 64 * PG, 1, 0), VM_LIMIT); /* and is not mapped */
+	/* and the range is not mapped */
+	assert_int_equal(map_anon(as, BASE + 64 * PG, 1, 0), VM_LIMIT);
 	assert_int_equal(try_put(&s, as, BASE + 64 * PG, 1), VM_NOMAP);
 	assert_int_equal(as_unlockall(as), VM_OK);
 	vm_usage(s.vm, &u);
@@ -335,12 +337,12 @@ static void a_space_is_swapped_out_and_in(void **state)
 	assert_int_equal(rss(as), 0);
 	expect(&s, as, BASE, 100, 1);
 	expect(&s, as, BASE + MB, 8, 300);
-	assert_int_equal(vm_statistics(s.vm)->pgin, io); /* soft: nothing left memory */
+	assert_int_equal(vm_statistics(s.vm)->pgin, io); /* soft: no page left memory */
 	assert_true(as_swapout(as) >= 99);
 	assert_sound(&s);
 	assert_int_equal(rss(as), 0);
-	assert_true(
-	    page_cache_drain(s.vm, 1000) >= 99); /* or they would be taken back without I/O */
+	/* otherwise they would be taken back without I/O */
+	assert_true(page_cache_drain(s.vm, 1000) >= 99);
 	io = vm_statistics(s.vm)->swapin;
 	assert_true(as_swapin(as) >= 100);
 	assert_true(rss(as) >= 100);
@@ -348,7 +350,7 @@ static void a_space_is_swapped_out_and_in(void **state)
 	io = vm_statistics(s.vm)->pgin_io;
 	expect(&s, as, BASE, 100, 1);
 	expect(&s, as, BASE + MB, 8, 300);
-	assert_int_equal(vm_statistics(s.vm)->pgin_io, io); /* everything was brought in */
+	assert_int_equal(vm_statistics(s.vm)->pgin_io, io); /* all pages were brought in */
 	assert_int_equal(as_swapin(as), 0);
 	assert_sound(&s);
 	as_free(as);
@@ -356,7 +358,10 @@ static void a_space_is_swapped_out_and_in(void **state)
 	sys_fini(&s);
 }
 
-/* A page that was written to swap and only read since needs no second write; neighbours go out in few requests. */
+/*
+ * A page that was written to swap and then only read needs no second write; neighbours are written
+ * in few requests.
+ */
 static void clean_pages_keep_their_slots(void **state)
 {
 	struct sys s;
@@ -450,8 +455,8 @@ static void a_child_inherits_as_each_range_says(void **state)
 	assert_int_equal(as_inherit(as, BASE, 4 * PG, INHERIT_ZERO), VM_OK);
 	assert_int_equal(as_inherit(as, BASE + 4 * PG, 4 * PG, INHERIT_NONE), VM_OK);
 	assert_int_equal(as_inherit(as, BASE + 8 * PG, 4 * PG, INHERIT_SHARE), VM_OK);
-	assert_int_equal(
-	    as_inherit(as, file, 4 * PG, INHERIT_SHARE), VM_OK); /* of a private file */
+	/* page of a private mapping of a file */
+	assert_int_equal(as_inherit(as, file, 4 * PG, INHERIT_SHARE), VM_OK);
 	assert_int_equal(as_dup(as, &child), VM_OK);
 	assert_sound(&s);
 	expect_zero(&s, child, BASE, 4);
@@ -481,7 +486,9 @@ static void a_child_inherits_as_each_range_says(void **state)
 	sys_fini(&s);
 }
 
-/* A page that a device writes to stays the parent's: the child gets a copy at the fork, not later. */
+/*
+ * A page to which a device writes stays the parent's: the child gets a copy at the fork, not later.
+ */
 static void fork_unshares_softlocked_pages(void **state)
 {
 	struct sys s;
@@ -573,7 +580,7 @@ static void advice_splits_and_populates(struct sys *s, struct as *as)
 	assert_int_equal(as_advise(as, BASE, 32 * PG, ADV_NORMAL), VM_OK);
 	assert_int_equal(nsegs(as), 1);
 	assert_int_equal(as_advise(as, BASE, 16 * PG, ADV_POPULATE_WRITE), VM_OK);
-	assert_true(rss(as) >= 16); /* with what is zeroed ahead */
+	assert_true(rss(as) >= 16); /* including pages zeroed ahead */
 	assert_int_equal(as_advise(as, BASE + 16 * PG, 8 * PG, ADV_POPULATE_READ), VM_OK);
 	assert_in_range(rss(as), 16, 20); /* only read: the page of zeroes */
 	fill(s, as, BASE, 16, 1);
@@ -676,7 +683,7 @@ static void sealed_ranges_stay(void **state)
 	assert_int_equal(as_move(as, BASE + 4 * PG, 4 * PG, as, BASE + MB), VM_ACCESS);
 	assert_int_equal(as_remap(as, BASE + 4 * PG, 4 * PG, PG, 0, &at), VM_ACCESS);
 	expect(&s, as, BASE, 16, 1);
-	put(&s, as, BASE + 5 * PG, 6); /* it may be written as before */
+	put(&s, as, BASE + 5 * PG, 6); /* the memory can be written as before */
 	assert_int_equal(as_setprot(as, BASE, 4 * PG, PROT_R), VM_OK);
 	assert_int_equal(as_dup(as, &child), VM_OK);
 	assert_int_equal(as_unmap(child, BASE + 4 * PG, PG), VM_ACCESS);
@@ -723,7 +730,10 @@ static void remap_and_stack_survive_failures(void **state)
 	}
 }
 
-/* Contents go when the frame is wanted, without I/O, unless the page was written since; no fault where nothing happens. */
+/*
+ * Contents are dropped when the frame is needed, without I/O, unless the page was written since; a
+ * page that is not dropped causes no fault.
+ */
 static void advice_free_is_lazy(void **state)
 {
 	(void)state;
@@ -746,7 +756,7 @@ static void advice_free_is_lazy(void **state)
 		assert_int_equal(as_advise(as, BASE, 24 * PG, ADV_FREE), VM_OK);
 		assert_int_equal(vm_statistics(s.vm)->lazy_free, 24);
 		assert_sound(&s);
-		expect(&s, as, BASE, 32, 1); /* nobody wants the frames */
+		expect(&s, as, BASE, 32, 1); /* the frames are not needed */
 		if (!linux_like)
 			assert_int_equal(vm_statistics(s.vm)->fault, faults);
 		put(&s, as, BASE + 3 * PG, 77);
@@ -757,7 +767,7 @@ static void advice_free_is_lazy(void **state)
 			(void)pageout_reclaim(s.vm, 64);
 		(void)page_cache_drain(s.vm, 1000);
 		assert_int_equal(vm_statistics(s.vm)->pgout - out,
-		    8 + 2); /* what was not given up, or was written */
+		    8 + 2); /* pages that were not marked, or were written since */
 		for (unsigned k = 0; k < 2; k++) {
 			struct as *in = k == 0 ? as : child;
 
@@ -769,7 +779,7 @@ static void advice_free_is_lazy(void **state)
 			assert_int_equal(get(&s, in, BASE + 20 * PG + 8), 78);
 			expect(&s, in, BASE + 24 * PG, 8, 25);
 		}
-		/* shared with a fork: this one's go at once, the other's stay */
+		/* pages shared with a fork: this process's are dropped at once, the other's stay */
 		assert_int_equal(as_advise(child, BASE, 32 * PG, ADV_FREE), VM_OK);
 		expect_zero(&s, child, BASE, 32);
 		expect(&s, as, BASE + 24 * PG, 8, 25);
@@ -784,7 +794,7 @@ static void advice_free_is_lazy(void **state)
 	}
 }
 
-/* Memory that is only read costs one frame for all of it; who writes gets a page of his own. */
+/* Memory that is only read takes one frame in total; a write makes a separate page. */
 static void unwritten_memory_shares_one_page_of_zeroes(void **state)
 {
 	enum { N = 400 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Callbacks to the holders of long-term soft locks: a holder is called before its range goes away, at once or soon as it asked,
- * and never without reason. On the simulated machine; every run is the same.
+ * Callbacks to the holders of long-term soft locks: a holder is called before its range is removed,
+ * at once or soon, as requested, and never without reason. On the simulated machine; every run is
+ * the same.
  */
 #include "tests/vm/segs.h"
 
@@ -79,7 +80,7 @@ static void holders_are_asked_before_the_range_goes(void **state)
 	a.answer = AS_CB_DONE;
 	assert_int_equal(as_unmap(as, BASE, 2 * PG), VM_OK);
 	assert_true(a.calls == 4 && !a.locked && b.calls == 3);
-	/* a fixed mapping over it asks, too */
+	/* a fixed mapping over the range calls the holder, too */
 	assert_int_equal(as_fault(as, at, 2 * PG, F_SOFTLOCK, S_WRITE), VM_OK);
 	b.locked = true;
 	assert_int_equal(as_map_at(as, &at, 2 * PG, 0, AS_FIXED, seghole_create, NULL), VM_OK);
@@ -125,7 +126,7 @@ static void a_holder_in_the_heap_is_asked_when_brk_shrinks(void **state)
 	sys_fini(&s);
 }
 
-/* ---- let go soon ---- */
+/* ---- locks released later ---- */
 static void device(void *arg)
 {
 	struct holder *h = arg;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The checker (vm_check) sees what it says it sees: on a system with something of everything in it, one word after another is
- * made wrong, the violation must be named, and all is sound again when the word is right again.
+ * The checker (vm_check) finds the violations that it promises to find. On a system with objects of
+ * every kind, one word after another is made wrong: the checker must name the violation, and report
+ * none after the word is restored.
  */
 #include "tests/vm/segs.h"
 
@@ -37,7 +38,7 @@ static void must_see(struct scene *c, const char *text)
 		fail_msg("not seen: %s", text);
 }
 
-/* The comma makes a value of the field, whose type is never _Atomic. */
+/* The comma operator makes an rvalue of the field, whose type is never _Atomic. */
 #define WRONG(c, what, value, text)                                                                \
 	do {                                                                                       \
 		__typeof__(((void)0, (what))) was_ = (what);                                       \
@@ -118,7 +119,7 @@ static void faults_of_pages_are_named(void **state)
 	WRONG(c, c->wired->p_lckcnt, 0, "evictable but not queued");
 	WRONG(c, c->wired->p_lckcnt, 0, "vm_nwired");
 	WRONG(c, c->filed->p_offset, 4 * PG, "wrong hash chain");
-	/* a second page of that name, in the chain where it would be */
+	/* a second page of that name, in its hash chain */
 	q = page_at(c, c->as, BASE + MB + PG);
 	was = q->p_hashnext;
 	q->p_hashnext = page_hashlink(page_pfn(vm, c->filed));
@@ -162,7 +163,7 @@ static void frames_without_a_name_are_checked(void **state)
 	WRONG(c, vm->vm_buddy[block->p_order].q_len, 99, "a list's length");
 }
 
-/* So that a search reads the index that was made wrong. */
+/* Makes a search read the wrong index. */
 static void drop_hints(struct as *as)
 {
 	mach_rw_enter(&as->a_lock, true);
@@ -210,7 +211,7 @@ static void faults_of_translations_are_named(void **state)
 	page_unlock(c->s.vm, c->mapped);
 	must_see(c, "a locked translation that nobody locked");
 	hat_unlock(hat, BASE + PG, PG);
-	/* the child shares the page; neither may write to it */
+	/* the child shares the page; neither process may write to it */
 	assert_int_equal(as_dup(c->as, &c->child), VM_OK);
 	(void)page_at(c, c->as, BASE + PG);
 	assert_sound(&c->s);
@@ -220,7 +221,7 @@ static void faults_of_translations_are_named(void **state)
 	page_unlock(c->s.vm, shared);
 	must_see(c, "lets a shared anon be written");
 	hat_unload(hat, BASE + PG, PG, HAT_UNLOAD);
-	/* a page of somebody else's at the address */
+	/* a page of another object at the address */
 	page_lock(c->s.vm, c->filed, SE_EXCL);
 	assert_int_equal(hat_memload(hat, BASE + PG, c->filed, PROT_R, HAT_LOAD), VM_OK);
 	page_unlock(c->s.vm, c->filed);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Anonymous memory, swap, page-out and the page cache against models, on the stand-in machine of mach_stub.c (no
- * translations): several times more data than frames, stores that fail or are full, every allocation failing in turn,
- * areas that come and go while threads use them.
+ * Anonymous memory, swap, page-out and the page cache against models, on the stand-in machine of
+ * mach_stub.c (no translations): several times more data than frames, stores that fail or are full,
+ * every allocation failing in turn, areas added and removed while threads use them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,11 +16,11 @@
 #include "vm/impl.h"
 #include "machine/stub/mach_stub.h"
 
-/* ---- what the stand-in's HAT lacks ---- */
+/* ---- functions that the stand-in's HAT lacks ---- */
 unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 {
 	(void)pp, (void)clear_ref, (void)clear_mod;
-	return 0; /* no translation, nothing to gather */
+	return 0; /* there are no translations, hence no bits to gather */
 }
 
 void hat_page_clrwrt(struct page *pp) { (void)pp; }
@@ -55,12 +55,12 @@ struct mem_store {
 	pthread_mutex_t ms_lock;
 	char *ms_data;
 	uint64_t ms_size;
-	unsigned ms_fail; /* one request in so many fails after a part; 0: none */
+	unsigned ms_fail; /* one request in this number fails after a part; 0: none */
 	bool ms_full;
 	uint64_t ms_rnd, ms_failed;
 	_Atomic uint64_t ms_writes;
 	bool ms_gone;
-	bool ms_drops; /* what is read had better be discarded (io_drop) */
+	bool ms_drops; /* the store asks for read pages to be discarded (io_drop) */
 	void (*ms_discarding)(
 	    struct mem_store *, voff_t off); /* called in vo_discard. NULL: nothing is */
 };
@@ -102,7 +102,7 @@ static void mem_start(struct vnode *vp, struct vm_io *io)
 
 static void mem_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
 
-/* Memory that is given up is made unreadable: a later access to it faults. */
+/* Freed memory is made unreadable, so that a later access faults. */
 static void mem_discard(struct vnode *vp, voff_t off, uint64_t len)
 {
 	struct mem_store *ms = vp->v_data;
@@ -190,7 +190,10 @@ static void sys_fini(struct sys *s)
 	stub_destroy(s->m);
 }
 
-/* ---- one page of a map, as a segment driver uses it: the first word and the last tell what was written ---- */
+/*
+ * ---- one page of a map, used as by a segment driver: its first and last word identify the
+ * contents ----
+ */
 static enum vm_err slot_write(struct vm *vm, struct anon_map *am, uint64_t idx, uint64_t value)
 {
 	struct page *pp, *copy;
@@ -333,7 +336,7 @@ static void model_init(struct model *mo, pfn_t frames)
 	sys_init(&mo->s, frames, 4096);
 	mo->next = 1;
 	for (unsigned a = 0; a < NMAPS; a++) {
-		/* one grows to its size when it has contents already */
+		/* one map grows to its size after it has contents */
 		mo->am[a] = anonmap_alloc(mo->s.vm, a == 0 ? 8 : (uint64_t)1 << 27);
 		assert_non_null(mo->am[a]);
 	}
@@ -401,7 +404,7 @@ static void count_quietly(void *arg, const char *text)
 	++*(unsigned *)arg;
 }
 
-/* An anon with a reference too many, with one too few, and one that no map holds. */
+/* An anon with one reference too many, one with one too few, and one that no map holds. */
 static void checker_sees_wrong_references(void **state)
 {
 	struct model *mo = malloc(sizeof *mo);
@@ -445,7 +448,10 @@ static void sixty_four_frames_are_enough(void **state)
 	sys_fini(&s);
 }
 
-/* ---- a full store ends in an error and not in a loop; what is in memory stays; more swap heals ---- */
+/*
+ * ---- a full store gives an error and not a loop; pages in memory stay; more swap resolves the
+ * shortage ----
+ */
 static void a_full_swap_ends_in_an_error_and_heals(void **state)
 {
 	struct mem_store more;
@@ -462,7 +468,7 @@ static void a_full_swap_ends_in_an_error_and_heals(void **state)
 	assert_true(vm_statistics(s.vm)->alloc_fail > 0);
 	assert_sound(s.vm);
 	mem_init(&more, s.vm, 1024 * VM_PAGESIZE, V_SWAP);
-	more.ms_full = true; /* an area whose store is full is no better */
+	more.ms_full = true; /* an area with a full store does not help */
 	assert_int_equal(swap_add(s.vm, &more.ms_vnode, 1024, 5), VM_OK);
 	struct swap_info si;
 
@@ -488,7 +494,10 @@ static void a_full_swap_ends_in_an_error_and_heals(void **state)
 	sys_fini(&s);
 }
 
-/* ---- slots that come and go in a large area leave no tables behind (they once took all memory) ---- */
+/*
+ * ---- slots used and freed in a large area leave no tables behind (tables once took all memory)
+ * ----
+ */
 static void tables_of_slots_come_back(void **state)
 {
 	struct sys s;
@@ -516,7 +525,10 @@ static void tables_of_slots_come_back(void **state)
 	sys_fini(&s);
 }
 
-/* ---- slots that stay lay wherever the hint had been when they were written, each with a table of its own ---- */
+/*
+ * ---- slots that stay once lay wherever the hint was at their write, each with a separate table
+ * ----
+ */
 static void tables_of_slots_that_stay(void **state)
 {
 	const uint64_t busy = 300, quiet = 200;
@@ -546,7 +558,10 @@ static void tables_of_slots_that_stay(void **state)
 	sys_fini(&s);
 }
 
-/* ---- no memory for another table of slots was said to be no swap, though older tables had free slots ---- */
+/*
+ * ---- lack of memory for another table of slots was once reported as lack of swap, although older
+ * tables had free slots ----
+ */
 static void slots_without_memory_for_a_table(void **state)
 {
 	const uint32_t table = 1023, hole = 5;
@@ -563,7 +578,7 @@ static void slots_without_memory_for_a_table(void **state)
 	assert_int_equal(swap_alloc_cluster(s.vm, 4, &one, &n), VM_OK);
 	assert_int_equal(one, first + hole);
 	assert_int_equal(n, 1);
-	vm_inject(s.vm, VM_INJECT_PAGE, 1); /* none is free there now */
+	vm_inject(s.vm, VM_INJECT_PAGE, 1); /* that table has no free slot now */
 	assert_int_equal(swap_alloc_cluster(s.vm, 4, &one, &n), VM_NOSWAP);
 	assert_int_equal(swap_alloc_cluster(s.vm, 4, &one, &n), VM_OK);
 	assert_int_equal(n, 4);
@@ -605,7 +620,7 @@ static void reservation_is_exact(void **state)
 	sys_fini(&s);
 }
 
-/* ---- areas come and go while two threads use their memory ---- */
+/* ---- areas are added and removed while two threads use their memory ---- */
 struct user {
 	struct vm *vm;
 	struct anon_map *am; /* shared: each thread owns every other page */
@@ -772,7 +787,7 @@ static void file_pages_are_as_the_model_says(void **state)
 	assert_true(vm_statistics(s.vm)->prefetch > 0 && vm_statistics(s.vm)->fileout > 0);
 	assert_int_equal(
 	    pvn_getpage(s.vm, &f.ms_vnode, 400 * VM_PAGESIZE, SE_SHARED, 1, &pp), VM_EOF);
-	/* what cannot be written stays dirty and is written later */
+	/* pages that cannot be written stay dirty and are written later */
 	assert_int_equal(pvn_getpage(s.vm, &f.ms_vnode, 0, SE_EXCL, 1, &pp), VM_OK);
 	memset(page_mapin(s.vm, pp), 0x5a, VM_PAGESIZE);
 	page_nrm_set(pp, P_MOD);
@@ -783,7 +798,7 @@ static void file_pages_are_as_the_model_says(void **state)
 	assert_int_equal(pvn_putpages(s.vm, &f.ms_vnode, 0, VM_PAGESIZE, PVN_INVAL), VM_OK);
 	assert_int_equal(f.ms_data[7], 0x5a);
 	assert_false(page_exists(s.vm, &f.ms_vnode, 0));
-	/* truncation zeroes the tail and takes what follows */
+	/* truncation zeroes the tail and drops the following pages */
 	assert_int_equal(pvn_getpage(s.vm, &f.ms_vnode, 0, SE_SHARED, 3, &pp), VM_OK);
 	page_unlock(s.vm, pp);
 	f.ms_size = 10;
@@ -796,7 +811,7 @@ static void file_pages_are_as_the_model_says(void **state)
 	sys_fini(&s);
 }
 
-/* A file of a terabyte of which few pages are in memory is written in the time that these need. */
+/* Writing a file of a terabyte with few pages in memory takes only the time for these pages. */
 static void a_sparse_file_is_written_by_its_pages(void **state)
 {
 	struct vnode_ops ops = mem_ops;
@@ -819,7 +834,10 @@ static void a_sparse_file_is_written_by_its_pages(void **state)
 	sys_fini(&s);
 }
 
-/* ---- the clock keeps what is used: 20 pages touched all the time outlive a stream of others ---- */
+/*
+ * ---- the clock keeps used pages: 20 pages touched all the time outlive a stream of other pages
+ * ----
+ */
 static void clock_keeps_hot_pages(void **state)
 {
 	uint64_t misses = 0, v, before;
@@ -866,7 +884,10 @@ static void read_around_grows_with_its_use(void **state)
 	assert_int_equal(window_at(st, 900, 16, PF_SEQUENTIAL), 16);
 }
 
-/* The store wants its copy of a page back once it is read: the page in memory is the only one then, and is written when it goes. */
+/*
+ * The store drops its copy of a page after a read: the page in memory is then the only copy, and is
+ * written at its eviction.
+ */
 static void a_page_whose_copy_was_dropped_is_modified(void **state)
 {
 	const uint64_t pages = 400;
@@ -880,7 +901,8 @@ static void a_page_whose_copy_was_dropped_is_modified(void **state)
 	am = anonmap_alloc(s.vm, pages);
 	for (uint64_t i = 0; i < pages; i++)
 		assert_int_equal(slot_write(s.vm, am, i, i + 1), VM_OK);
-	for (unsigned round = 0; round < 4; round++) { /* only read: nothing else marks the pages */
+	/* the pages are only read: no write marks them */
+	for (unsigned round = 0; round < 4; round++) {
 		for (uint64_t i = 0; i < pages; i++) {
 			assert_int_equal(slot_read(s.vm, am, i, round % 2 == 0 ? 1 : 8, &v), VM_OK);
 			assert_int_equal(v, i + 1);
@@ -892,7 +914,10 @@ static void a_page_whose_copy_was_dropped_is_modified(void **state)
 	sys_fini(&s);
 }
 
-/* Another thread wants a slot just when one is being discarded: that one is not free yet, else what is written there would be lost. */
+/*
+ * Another thread takes a slot while a slot is being discarded: that slot is not free yet, otherwise
+ * its new contents would be lost.
+ */
 static void ask_for_a_slot(struct mem_store *ms, voff_t off)
 {
 	struct vm *vm = ms->ms_vnode.v_vm;

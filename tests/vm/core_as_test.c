@@ -36,7 +36,7 @@ static int system_new(void **state)
 
 static int system_free(void **state)
 {
-	vm_destroy(vm); /* finds nodes that were lost */
+	vm_destroy(vm); /* detects lost nodes */
 	sim_destroy(mach);
 	return 0;
 }
@@ -102,7 +102,7 @@ static bool touches(const struct range_node *n, const struct range_node *r)
 	return n != NULL && n->r_kind == r->r_kind;
 }
 
-/* Puts r where the index says it goes, if it does; who touches it is the bitmap's. */
+/* Inserts r where the index permits it; the bitmap tells which ranges it overlaps. */
 static bool put_at(struct range_index *ix, struct range_node *r)
 {
 	uint64_t at = vm_btop(r->r_base), end = vm_btop(r->r_end);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the core's structures cost, counted, not timed (bench/core.c prints the time): levels and nodes of the index of
- * segments at 10, 1,000 and 100,000 of them, which may grow as the logarithm does, and as their number; neighbours that a
- * new segment looks at; bytes for a frame, and for a gibibyte that is mapped and not touched.
+ * The cost of the core's structures, counted and not timed (bench/core.c prints times): levels and
+ * nodes of the index of segments at 10, 1,000 and 100,000 of them, which may grow logarithmically
+ * and linearly; neighbours that a new segment reads; bytes for a frame, and for a gibibyte that is
+ * mapped and not touched.
  */
 #include "machine/sim/sim_impl.h"
 #include "vm/impl.h"
@@ -49,14 +50,18 @@ static void index_grows_as_the_logarithm(void **state)
 		struct range_index ix = { 0 };
 
 		for (uint64_t k = 0; k < count[i]; k++) {
-			uint64_t at = k * 7919 % count[i]; /* a prime: each once, in no order */
+			/* a prime stride: each element once, in a scattered order */
+			uint64_t at = k * 7919 % count[i];
 
 			node[at].r_base = 2 * at * PG;
 			node[at].r_end = node[at].r_base + PG;
 			assert_true(range_reserve(&ix, vm));
 			range_insert(&ix, &node[at]);
 		}
-		/* A node has six entries or more, the root two: 6^(levels - 1) <= n / 2. Each is at most split once by an insert. */
+		/*
+		 * A node has six entries or more, the root two: 6^(levels - 1) <= n / 2. An insert
+		 * splits each node at most once.
+		 */
 		assert_in_range(range_levels(&ix), 1, 1 + log2_up(count[i]) * 10 / 25);
 		assert_true(ix.ri_nodes <= 1 + count[i] / 5 + 4);
 		for (uint64_t k = 0; k < count[i]; k++) {
@@ -69,7 +74,7 @@ static void index_grows_as_the_logarithm(void **state)
 	sim_destroy(m);
 }
 
-/* ---- neighbours: segvn, and every look at two of them is counted ---- */
+/* ---- neighbours: segvn, with a count of all comparisons of two segments ---- */
 static struct seg_ops counting;
 static unsigned looks;
 
@@ -99,8 +104,9 @@ static void map_prot(struct as *as, vaddr_t va, unsigned prot)
 static void no_violation(void *arg, const char *text) { fail_msg("%s", text); }
 
 /*
- * What lies beside a new segment and cannot become one with it is not read: in a large space it is not in the cache, and
- * was half of what as_map cost. What can be is found, also after its rights have changed.
+ * A neighbour that cannot be merged with a new segment is not read: in a large space it is not in
+ * the cache, and reading it was half of the cost of as_map. A neighbour that can be merged is
+ * found, also after its rights have changed.
  */
 static void neighbours_of_another_kind_are_not_looked_at(void **state)
 {
@@ -116,7 +122,8 @@ static void neighbours_of_another_kind_are_not_looked_at(void **state)
 		map_prot(as, GB + 4 * i * PG, PROT_R | PROT_W);
 	for (unsigned i = 0; i < n; i++) {
 		map_prot(as, GB + (4 * i + 1) * PG, PROT_R); /* right behind */
-		map_prot(as, GB + (4 * i + 3) * PG, PROT_X); /* right before, but for the last */
+		/* directly before the next segment, except for the last */
+		map_prot(as, GB + (4 * i + 3) * PG, PROT_X);
 	}
 	assert_int_equal(looks, 0);
 	assert_int_equal(as->a_nsegs, 3 * n);
@@ -124,7 +131,7 @@ static void neighbours_of_another_kind_are_not_looked_at(void **state)
 		assert_int_equal(as_setprot(as, GB + (4 * i + 3) * PG, PG, PROT_R), VM_OK);
 	looks = 0;
 	for (unsigned i = 0; i < n; i++)
-		map_prot(as, GB + (4 * i + 2) * PG, PROT_R); /* between two of its kind */
+		map_prot(as, GB + (4 * i + 2) * PG, PROT_R); /* between two segments of its kind */
 	assert_int_equal(looks, 2 * n);
 	assert_int_equal(as->a_nsegs, 2 * n);
 	assert_int_equal(vm_check(vm, no_violation, NULL), 0);
@@ -141,7 +148,10 @@ static void frame_costs_at_most_64_bytes_and_its_mappings(void **state)
 
 	for (const struct boot_chunk *b = m->m_boot; b != NULL; b = b->b_next)
 		bytes += b->b_bytes;
-	/* what does not grow with the frames: the system itself, what CPUs have, locks, the table of tables of anons */
+	/*
+	 * memory that does not grow with the frames: the system itself, the data of CPUs, locks,
+	 * the table of tables of anons
+	 */
 	fixed = sizeof(struct vm) + (vm->vm_cpumask + 1) * sizeof(struct vm_cpu) +
 	    (vm->vm_lockmask + 1) * sizeof(struct page_lock) +
 	    vm->vm_anonchunks_max * sizeof(struct anon *) + 16384;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Kernel memory while frames are free but no two of them are neighbours: allocations of several frames succeed or say no. */
+/*
+ * Kernel memory while frames are free but no two of them are adjacent: allocations of several
+ * frames succeed or fail cleanly.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -64,7 +67,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* It used to wait for ever: many frames were free, so page-out answered that there was hope. */
+/*
+ * The allocation once waited forever: many frames were free, so page-out reported that waiting
+ * could help.
+ */
 static void frames_in_a_row_are_not_waited_for_without_hope(void **state)
 {
 	struct env *e = *state;
@@ -92,7 +98,7 @@ static void slabs_of_one_frame_do_where_larger_ones_cannot_be_had(void **state)
 	kmem_cache_destroy(c);
 }
 
-/* When there is room again slabs are as large as they should be, and both sizes live together. */
+/* When there is room again, slabs have their full size, and both sizes coexist. */
 static void slabs_of_both_sizes_live_together(void **state)
 {
 	struct env *e = *state;

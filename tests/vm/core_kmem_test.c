@@ -128,7 +128,7 @@ static void caches_and_arenas_are_as_the_model_says(void **state)
 	assert_int_equal(things_made, things_unmade);
 	assert_int_equal(b.b_vm->vm_nfree + b.b_vm->vm_nkernel, 1024);
 	kmem_cache_destroy(c);
-	/* What is left is the caches' own descriptors. */
+	/* Only the caches' own descriptors are left. */
 	(void)kmem_reap(b.b_vm);
 	assert_true(b.b_vm->vm_nkernel <= 8);
 	box_close(&b);
@@ -261,7 +261,7 @@ static bool vmem_ok(uint64_t addr, uint64_t size, uint64_t align, uint64_t phase
 	return nocross == 0 || addr / nocross == (addr + size - 1) / nocross;
 }
 
-/* Is there any place at all? The second half is a span of its own: nothing spans the border. */
+/* Is there any free range? The second half is a separate span: no range crosses the border. */
 static bool vmem_possible(const bool *map, uint64_t units, uint64_t align, uint64_t phase,
     uint64_t nocross, uint64_t min, uint64_t max)
 {
@@ -345,7 +345,7 @@ static void arenas_are_as_the_bitmap_says(void **state)
 			vmem_free(v, slot[i].addr, slot[i].size);
 	}
 	assert_int_equal(vmem_inuse(v), 0);
-	/* All joined: the whole span can be had at once. */
+	/* All segments are joined: the whole span can be allocated at once. */
 	assert_true(vmem_alloc(v, V_UNITS / 2 * V_QUANTUM, KM_NOSLEEP, &slot[0].addr));
 	vmem_free(v, slot[0].addr, V_UNITS / 2 * V_QUANTUM);
 	vmem_destroy(v);

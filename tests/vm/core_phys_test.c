@@ -55,7 +55,10 @@ static uint32_t *content_of(struct vm *vm, struct page *pp)
 	return mach_frame_kva(vm->vm_mach, page_pfn(vm, pp));
 }
 
-/* Looks up; learns that a cached page was recycled. The page comes back locked E, with the right contents. */
+/*
+ * Looks the page up; learns if a cached page was recycled. The page is returned locked E, with the
+ * right contents.
+ */
 static struct page *model_lookup(struct model *m, unsigned v, unsigned i)
 {
 	struct page *pp;
@@ -101,7 +104,7 @@ static void model_create(struct model *m, unsigned v, unsigned i)
 		return;
 	}
 	if (e == VM_EXIST) {
-		/* Taking a frame for it may have recycled a cached name, even this one. */
+		/* Allocating a frame may have recycled a cached name, even this name. */
 		assert_true(exists);
 		m->m_exist++;
 		return;
@@ -311,12 +314,15 @@ static void unneeded_pages_go_first_and_the_reserve_last(void **state)
 	}
 	for (unsigned i = 0; i < 4; i++)
 		page_free(b.b_vm, page_lookup(b.b_vm, &vn, vm_ptob(i), SE_EXCL), i == 3);
-	/* The one not needed goes first, then the oldest; the reserve is still whole. */
+	/*
+	 * The page marked as not needed is recycled first, then the oldest; the reserve is
+	 * untouched.
+	 */
 	assert_int_equal(page_create(b.b_vm, &vn, vm_ptob(n), 0, &pp), VM_OK);
 	page_destroy(b.b_vm, pp);
 	assert_false(page_exists(b.b_vm, &vn, vm_ptob(3)));
 	assert_true(page_exists(b.b_vm, &vn, vm_ptob(0)));
-	/* The reserve opens to page-out alone. */
+	/* Only page-out may use the reserve. */
 	while (page_create(b.b_vm, &vn, vm_ptob(n), 0, &pp) == VM_OK)
 		page_unlock(b.b_vm, pp), n++;
 	assert_int_equal(b.b_vm->vm_nfree, b.b_vm->vm_reserve);
@@ -378,13 +384,16 @@ static void the_buddy_allocator_is_as_the_model_says(void **state)
 		if (blk[i].pp != NULL)
 			page_kfree(b.b_vm, blk[i].pp, blk[i].order);
 	}
-	/* Everything has come together again. */
+	/* All blocks are joined again. */
 	for (unsigned k = 0; k <= VM_MAXORDER; k++)
 		assert_int_equal(b.b_vm->vm_buddy[k].q_len, before[k]);
 	box_close(&b);
 }
 
-/* The last frame of an odd number has no mate: what lies behind the table of frames (zeroes, as of a free frame) is not one. */
+/*
+ * The last of an odd number of frames has no buddy: the memory behind the table of frames (zeroes,
+ * as of a free frame) does not count as one.
+ */
 static void the_last_frame_of_an_odd_number_has_no_mate(void **state)
 {
 	static struct page *taken[300];
@@ -429,7 +438,10 @@ static void frames_come_and_go(void **state)
 	assert_int_equal(vm_shrink(b.b_vm, 700), 700);
 	assert_int_equal(stub_grant_left(b.b_mach), 1000 - b.b_vm->vm_nonline);
 	assert_sound(b.b_vm);
-	/* It gives what it can, keeps what it needs, and grows again on demand. */
+	/*
+	 * The system gives back the frames that it can spare, keeps those it needs, and grows again
+	 * on demand.
+	 */
 	assert_true(vm_shrink(b.b_vm, 1000) < 300);
 	assert_sound(b.b_vm);
 	page_vnode_purge(b.b_vm, &vn, 0, 0);
@@ -455,7 +467,7 @@ static void unmark(void *obj, void *arg)
 		mach_panic("an object lost its constructed state");
 }
 
-/* A little of everything; undoes all of it whatever fails. True if all succeeded. */
+/* Makes a few objects of every kind; undoes everything, whatever fails. True if all succeeded. */
 static bool inject_scenario(struct vm *vm)
 {
 	struct kmem_cache *c = kmem_cache_create(vm, "scenario", 100, 0, mark, unmark, NULL);
@@ -648,7 +660,7 @@ static void page_locks_exclude(void **state)
 	box_close(&b);
 }
 
-/* ---- the checker sees what is broken ---- */
+/* ---- the checker finds violations ---- */
 
 static void count_violation(void *arg, const char *text)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The core raced by real threads on the machine of host threads (mach_threads.h): each has a segment of its own in one
- * space, of which it knows every word, in memory that is too small for all; they write, read, drop, page out, map
- * again and fork. With 64 locks of names, so that every lock of the page layer is one of several. At the end the
- * checker looks at everything. Most telling under ThreadSanitizer (make tsan).
+ * The core raced by real threads on the machine of host threads (mach_threads.h): each has a
+ * segment of its own in one space, of which it knows every word, in memory that is too small for
+ * all; they write, read, drop, page out, map again and fork. With 64 locks of names, so that every
+ * lock of the page layer is one of several. At the end the checker checks the whole system. Most
+ * telling under ThreadSanitizer (make tsan).
  *
  *   core_threads_test [--rounds N] [--seed S]
  */
@@ -71,7 +72,7 @@ struct worker {
 	pthread_t thread;
 	uint64_t rnd;
 	vaddr_t at;
-	uint64_t word[PAGES]; /* what each page holds; 0: nothing was written */
+	uint64_t word[PAGES]; /* the contents of each page; 0: never written */
 };
 
 static uint64_t below(struct worker *w, uint64_t n)
@@ -98,7 +99,7 @@ static void look(struct worker *w, struct as *as, uint64_t i)
 		fail("a page", v, w->word[i]);
 }
 
-/* A child sees what the parent had, also while the parent writes on. */
+/* A child sees the parent's memory of the time of the fork, also while the parent writes. */
 static void fork_once(struct worker *w)
 {
 	struct as *child;
@@ -162,7 +163,7 @@ static void report(void *arg, const char *text)
 	fprintf(stderr, "core_threads_test: %s\n", text);
 }
 
-/* frames: 1536 is too few for what is written, 32768 so many that CPUs lay frames by. */
+/* frames: 1536 is too few for the written pages, 32768 so many that CPUs cache frames. */
 static void race(pfn_t frames, const struct policy_ops *policy)
 {
 	struct vm_config vc = { .vc_frames = frames,

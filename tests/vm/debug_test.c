@@ -6,7 +6,10 @@
 
 static const unsigned char trap = 0xcc;
 
-/* A breakpoint in text that two spaces share: the other one, the file and the protection do not notice. */
+/*
+ * A breakpoint in text that two spaces share does not change the other space, the file or the
+ * protection.
+ */
 static void a_breakpoint_is_private(void **state)
 {
 	(void)state;
@@ -34,9 +37,12 @@ static void a_breakpoint_is_private(void **state)
 		assert_int_equal(get(&s, other, BASE + PG), 0x1001);
 		assert_int_equal(((uint8_t *)sim_disk_data(text))[PG], 1);
 		assert_int_equal(try_put(&s, as, BASE + PG, 1),
-		    VM_PROT); /* the program may not write it as before */
+		    VM_PROT); /* the program still may not write the page */
 		assert_int_equal(sim_exec(s.m, as, 0, BASE + PG), VM_OK);
-		/* it survives being paged out, and a fork has it, too, until one is changed */
+		/*
+		 * the breakpoint survives page-out, and a fork has it, too, until either process
+		 * changes it
+		 */
 		assert_true(as_swapout(as) > 0);
 		assert_int_equal(get(&s, as, BASE + PG), 0x10cc);
 		assert_int_equal(as_dup(as, &child), VM_OK);
@@ -76,7 +82,10 @@ static void shared_memory_is_written_by_right_only(void **state)
 	assert_int_equal(as_poke(as, BASE, &v, 8), VM_OK);
 	assert_int_equal(as_sync(as, BASE, PG, 0), VM_OK);
 	assert_int_equal(*(uint64_t *)sim_disk_data(file), 5);
-	/* no rights at all: private memory can still be looked at and written; looking leaves it untouched */
+	/*
+	 * without rights: a debugger can still read and write private memory; reading leaves it
+	 * unchanged
+	 */
 	assert_int_equal(map_anon(as, BASE + MB, 4, 0), VM_OK);
 	put(&s, as, BASE + MB, 11);
 	assert_int_equal(as_setprot(as, BASE + MB, 4 * PG, 0), VM_OK);
@@ -114,7 +123,7 @@ static bool store(void *arg, uint64_t off, const void *buf, uint64_t len)
 	return true;
 }
 
-/* What the core file says of an address. */
+/* The core file's contents at an address. */
 static const uint8_t *in_core(const struct file *f, vaddr_t va, uint32_t *flags)
 {
 	const Elf64_Ehdr *h = (const void *)f->b;
@@ -155,7 +164,7 @@ static void expect_core(const struct file *f, const char *notes, size_t noteslen
 	assert_memory_equal(in_core(f, BASE + 3 * MB, &flags), &(uint64_t){ 0xdef }, 8);
 	assert_int_equal(flags, 0);
 	assert_null(in_core(f, BASE + 4 * MB, &flags));
-	/* pages of their own and the headers, no zeroes, no file pages */
+	/* private pages and the headers, no zeroes, no file pages */
 	assert_in_range(f->written, 62 * PG, 63 * PG);
 }
 

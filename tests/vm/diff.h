@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Differential runs: diff_script.c draws operations and performs each on Linux' own mmap (diff_native.c) and on a system
- * under test (diff_sim.c: the simulated machine; diff_quire.c: libquire over the real MMU), and compares what they answer.
+ * Differential runs: diff_script.c draws operations and performs each on Linux' own mmap
+ * (diff_native.c) and on a system under test (diff_sim.c: the simulated machine; diff_quire.c:
+ * libquire over the real MMU), and compares their results.
  *
  * Pages are numbered within a window of WINDOW pages, which every executor puts where it likes. Results are errno values.
  */
@@ -17,7 +18,7 @@
 #define NFILES 3u
 #define FILE_MAX 48u /* pages */
 
-/* What an access got. */
+/* The result of an access. */
 enum sig { SIG_NOTHING, SIG_MAPERR, SIG_ACCERR, SIG_BUS };
 
 struct exec {
@@ -25,7 +26,7 @@ struct exec {
 	/* Every file has size bytes of data[file] at first. False: cannot run here. */
 	bool (*x_open)(uint64_t seed, uint8_t *const *data, const uint64_t *size);
 	void (*x_close)(void);
-	/* Violations of the executor's own invariants. */
+	/* Returns the number of violations of the executor's invariants. */
 	unsigned (*x_check)(void);
 	/* flags: as mmap's; fixed is implied. file < 0: anonymous. off in pages. */
 	int (*x_map)(unsigned page, unsigned n, int prot, int flags, int file, unsigned off);
@@ -45,7 +46,7 @@ struct exec {
 	int (*x_truncate)(int file, uint64_t size);
 	int (*x_remap)(
 	    unsigned page, unsigned oldn, unsigned newn, unsigned to); /* MAYMOVE | FIXED */
-	/* Runs child(exec, arg) as a forked program; its answer. */
+	/* Runs child(exec, arg) as a forked program; returns its result. */
 	uint64_t (*x_fork)(uint64_t (*child)(const struct exec *, void *), void *arg);
 };
 extern const struct exec exec_native, exec_tested;

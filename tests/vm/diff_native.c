@@ -22,7 +22,8 @@ static void on_signal(int sig, siginfo_t *si, void *ctx)
 {
 	(void)ctx;
 	if (!armed) {
-		(void)signal(sig, SIG_DFL); /* a real crash: again, and to death */
+		/* a real crash: the access is repeated and ends the program */
+		(void)signal(sig, SIG_DFL);
 		return;
 	}
 	caught = sig == SIGBUS ? SIG_BUS : si->si_code == SEGV_ACCERR ? SIG_ACCERR : SIG_MAPERR;
@@ -72,7 +73,7 @@ static int answer(int rc) { return rc == 0 ? 0 : errno; }
 /* Far from where the process' own mappings go: its unmapped pages must stay unmapped. */
 static uint8_t *find_window(void)
 {
-#ifdef __SANITIZE_THREAD__ /* knows only some of the addresses; AddressSanitizer has its own things at this one */
+#ifdef __SANITIZE_THREAD__ /* the address must not collide with AddressSanitizer's memory */
 	static const uint64_t places[] = { 0x2000000000, 0x2000000000 };
 #else
 	static const uint64_t places[] = { 0x300000000000, 0x2000000000 };

@@ -96,7 +96,7 @@ static enum sig q_access(uint64_t at, bool write, uint8_t *buf, uint64_t len, ui
 	return access_real(window, at, write, buf, len, done);
 }
 
-/* read(2) sees what was written through mappings, also through some that are gone, once the pages are synced. */
+/* After a sync, read(2) sees bytes written through mappings, also through removed ones. */
 static int q_fread(int file, uint64_t off, uint8_t *buf, uint64_t len)
 {
 	void *p = quire_map(q, NULL, bytes(FILE_MAX), PROT_READ, MAP_SHARED, fds[file], 0);

@@ -2,10 +2,11 @@
 /*
  * The same random script on Linux' own mmap and on a system under test: every error, every signal, every byte must agree.
  *
- * Only what Linux defines is compared. Left out by construction: writes past a file's end within its last page; a private
- * mapping of a file that changes under it (files 0 and 1 are only mapped shared, file 2 only privately, and is not
- * written); what MADV_FREE leaves (the pages are written over at once); moving a range that Linux may hold as several areas;
- * write(2) to a file that is mapped, where the system under test promises nothing about it.
+ * Only what Linux defines is compared. Left out by construction: writes past a file's end within
+ * its last page; a private mapping of a file that changes under it (files 0 and 1 are only mapped
+ * shared, file 2 only privately, and is not written); contents after MADV_FREE (the pages are
+ * overwritten at once); moving a range that Linux may hold as several areas; write(2) to a file
+ * that is mapped, where the system under test promises nothing about it.
  *
  * An operation is one 64-bit word, all of whose choices come from that word and from what is mapped: any subset of a script is
  * a script. A script that fails is cut down and printed.
@@ -28,7 +29,7 @@
 
 enum kind { K_NONE, K_ANON, K_SHARED, K_FILE, K_PRIVFILE };
 
-/* What the script knows of the window: enough to leave out what is not defined. */
+/* The script's knowledge of the window: enough to leave out undefined operations. */
 struct known {
 	enum kind kind;
 	int prot;
@@ -95,7 +96,7 @@ static bool all(unsigned lo, unsigned n, bool (*is)(const struct known *))
 
 static bool is_anon_rw(const struct known *k) { return k->kind == K_ANON && k->prot == RW; }
 
-/* Linux may split its areas at the borders; what was apart stays apart. */
+/* Linux may split its areas at the borders; separate areas stay separate. */
 static void new_area(unsigned lo, unsigned n)
 {
 	areas++;
@@ -144,7 +145,7 @@ static void op_read(void)
 	access_both((uint64_t)below(WINDOW - 3) * PAGE + below(PAGE), false, buf, pick_len());
 }
 
-/* Bytes past a file's end in its last page are nobody's. */
+/* Bytes past a file's end in its last page are undefined. */
 static bool writes_past_end(uint64_t at, uint64_t len)
 {
 	for (uint64_t p = at / PAGE; p <= (at + len - 1) / PAGE; p++) {
@@ -288,7 +289,7 @@ static void op_lock(void)
 		for (unsigned i = 0; i < n; i++)
 			if ((vec[i] & 1) == 0)
 				differ("page %u is locked but not in memory", lo + i);
-	/* A failed mlock may have locked some, in one system or the other. */
+	/* A failed mlock may have locked some pages, in either system. */
 	for (unsigned k = 0; k < 2; k++)
 		for (unsigned i = lo; i < lo + n; i++)
 			if (both[k]->x_unlock(i, 1) != 0 && window[i].kind != K_NONE)
@@ -389,7 +390,7 @@ static uint64_t child_reads(const struct exec *x)
 	return hash;
 }
 
-/* Writes into everything, so that copies separate and shared memory carries it back to the parent. */
+/* Writes to all pages, so that copies separate and shared memory shows the writes to the parent. */
 static uint64_t child_main(const struct exec *x, void *arg)
 {
 	uint64_t hash = child_reads(x), done, stamp = *(uint64_t *)arg;
@@ -486,7 +487,7 @@ static void run(const void *arg)
 		both[k]->x_close();
 }
 
-#define SHRINK_SECONDS 240 /* what is left then is short enough, or never will be */
+#define SHRINK_SECONDS 240 /* a script still longer by then will not shrink further */
 
 static int run_child(const uint64_t *words, uint64_t n, bool quiet)
 {

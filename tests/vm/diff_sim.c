@@ -191,7 +191,7 @@ static int s_fwrite(int file, uint64_t off, const uint8_t *buf, uint64_t len)
 	return vnode_write(files[file], off, buf, len, &done) == VM_OK && done == len ? 0 : EIO;
 }
 
-/* The end moves first, so that nobody reads back what the truncation takes away. */
+/* The file's end moves first, so that no access reads truncated pages back. */
 static int s_truncate(int file, uint64_t size)
 {
 	bool shrinks = size < files[file]->v_ops->vo_size(files[file]);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A segment driver needs no change elsewhere: the core asks the operations of a segment, never which driver it has. The
- * driver here is segvn under another name, each answer of which the test can change.
+ * A segment driver needs no change elsewhere: the core calls the operations of a segment and never
+ * asks which driver it has. The driver here is segvn under another name; the test can change each
+ * of its results.
  */
 #include "tests/vm/segs.h"
 
-static struct seg_ops renamed; /* segvn's operations, but for what a test puts in their place */
-static bool right;             /* what the driver says of its translations */
+static struct seg_ops renamed; /* segvn's operations, except those that a test replaces */
+static bool right;             /* the driver's answer about its translations */
 
 static enum vm_err renamed_create(struct seg *seg, const void *args)
 {
@@ -86,7 +87,7 @@ static void a_debugger_asks_the_driver(void **state)
 	struct as *as = setup(&s, 0);
 	unsigned char c = 7;
 
-	/* segvn's own answers, though the program itself may neither read nor write */
+	/* segvn's own results, although the program may neither read nor write */
 	assert_int_equal(as_poke(as, BASE + 5, &c, 1), VM_OK);
 	c = 0;
 	assert_int_equal(as_peek(as, BASE + 5, &c, 1), VM_OK);
@@ -94,7 +95,7 @@ static void a_debugger_asks_the_driver(void **state)
 	renamed.so_peek = peek_letters;
 	assert_int_equal(as_peek(as, BASE + 5, &c, 1), VM_OK);
 	assert_int_equal(c, 'p');
-	/* the driver leaves it to the program's rights: there are none */
+	/* the driver leaves the decision to the program's rights, which permit no access */
 	renamed.so_peek = seg_retry_peek;
 	renamed.so_poke = seg_retry_poke;
 	assert_int_equal(as_peek(as, BASE + 5, &c, 1), VM_PROT);
@@ -126,7 +127,7 @@ static void a_core_file_has_what_the_driver_says(void **state)
 	sys_fini(&s);
 }
 
-/* The core's own word for "again" is no answer for a caller. */
+/* The core's internal result for "try again" is never returned to a caller. */
 static void a_copy_whose_page_never_stays_ends_with_nomem(void **state)
 {
 	struct sim_config cfg = { .frames = 256, .ncpus = 2, .seed = 3 };

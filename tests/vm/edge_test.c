@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The edges of the core's calls: bad ranges, holes, limits, stores that fail, areas that are full, page locks that two threads want.
- * Each refusal is the one that the header names, and leaves everything as it was.
+ * The edges of the core's calls: bad ranges, holes, limits, stores that fail, areas that are full,
+ * page locks that two threads want. Each refusal gives the error that the header names, and changes
+ * nothing.
  */
 #include "tests/vm/segs.h"
 
@@ -106,7 +107,7 @@ static void ranges_that_wrap_or_leave_the_space_are_refused(void **state)
 	sys_fini(&s);
 }
 
-/* The page after the last offset there can be was page 0 of the file. */
+/* The page after the last possible offset was once page 0 of the file. */
 static void offsets_of_a_file_do_not_wrap(void **state)
 {
 	const voff_t last = ~(voff_t)0 - PG + 1;
@@ -132,7 +133,7 @@ static void offsets_of_a_file_do_not_wrap(void **state)
 		assert_int_equal(as_unmap(as, BASE, PG), VM_OK);
 	}
 	assert_int_equal(as_stack_init(as, BASE, PG, 4 * PG, ~(uint64_t)0, RW),
-	    VM_INVAL); /* was no guard at all */
+	    VM_INVAL); /* the guard once had no effect */
 	assert_sound(&s);
 	as_free(as);
 	vnode_rele(vp);
@@ -192,7 +193,7 @@ static void limits_of_a_space_hold(void **state)
 	assert_int_equal(as_lock(as, BASE, 4 * PG), VM_OK); /* they are already */
 	assert_int_equal(as_lock(as, BASE + 4 * PG, PG), VM_LIMIT);
 	assert_int_equal(
-	    as_lock(as, BASE + 2 * PG, 8 * PG), VM_LIMIT); /* and nothing more stays locked */
+	    as_lock(as, BASE + 2 * PG, 8 * PG), VM_LIMIT); /* and no other page stays locked */
 	assert_int_equal(as_unlock(as, BASE, 4 * PG), VM_OK);
 	assert_int_equal(as_lockall(as, true, true), VM_LIMIT);
 	assert_int_equal(as_unlockall(as), VM_OK);
@@ -205,7 +206,10 @@ static void limits_of_a_space_hold(void **state)
 	sys_fini(&s);
 }
 
-/* Found by the differential run: it used to go on behind the gap and to answer for what it met there. */
+/*
+ * Found by the differential run: the call once continued behind the gap and returned the result for
+ * that range.
+ */
 static void populating_stops_at_a_gap(void **state)
 {
 	struct as *as;
@@ -355,7 +359,8 @@ static void a_lost_write_is_reported_by_the_next_sync_once(void **state)
 	assert_int_equal(done, 2 * PG);
 	assert_int_equal(vnode_read(vp, PG, &v, 8, NULL), VM_OK);
 	assert_int_equal(v, 8);
-	assert_int_equal(vnode_write(vp, 8 * PG, buf, PG, &done), VM_EOF); /* it does not grow */
+	/* the file does not grow */
+	assert_int_equal(vnode_write(vp, 8 * PG, buf, PG, &done), VM_EOF);
 	assert_int_equal(done, 100);
 	assert_int_equal(vnode_sync(vp), VM_OK);
 	assert_memory_equal((char *)sim_disk_data(vp) + PG + 50, buf, 2 * PG);
@@ -395,7 +400,7 @@ static void so_many_frames_stay_pageable_whatever_is_wired(void **state)
 	assert_true(n > 60 && n < 128);
 	vm_usage(s.vm, &u);
 	assert_int_equal(u.vu_wired, n);
-	fill(&s, as, BASE, 200, 1); /* with the frames that are left */
+	fill(&s, as, BASE, 200, 1); /* by the remaining frames */
 	expect(&s, as, BASE, 200, 1);
 	assert_int_equal(as_unlock(as, BASE, 200 * PG), VM_OK);
 	as_free(as);
@@ -405,7 +410,7 @@ static void so_many_frames_stay_pageable_whatever_is_wired(void **state)
 /* ---- kernel memory ---- */
 static void io_done(struct vm_io *io) { *(bool *)io->io_arg = true; }
 
-/* A vnode that only names pages answers every call, and has no contents anywhere. */
+/* A vnode that only names pages answers every call, and has no stored contents. */
 static void names_only(struct vnode *vp, uint64_t size)
 {
 	bool done = false;
@@ -462,7 +467,7 @@ static void the_kernels_heap_answers_what_a_program_would_ask(void **state)
 	assert_int_equal(as_adopt(kas, va, 1, &present), VM_NOTSUP);
 	assert_int_equal(as_unmap(kas, BASE, PG), VM_NOTSUP); /* not in parts */
 	assert_int_equal(as_dup(kas, &child), VM_OK);
-	assert_int_equal(nsegs(child), 0); /* no child gets it */
+	assert_int_equal(nsegs(child), 0); /* a child does not inherit the segment */
 	assert_int_equal(get(&s, kas, va), 5);
 	as_free(child);
 	segkmem_free(k, va, 2 * PG);
@@ -492,10 +497,10 @@ static void areas_of_a_thousand_slots_fill_and_empty(void **state)
 	vm_usage(s.vm, &u);
 	assert_true(u.vu_swap_used > 2000);
 	assert_int_equal(
-	    swap_remove(s.vm, second), VM_NOSWAP); /* the promises would not be covered */
+	    swap_remove(s.vm, second), VM_NOSWAP); /* the reservations would exceed the swap */
 	assert_int_equal(as_unmap(as, BASE + 1300 * PG, 1500 * PG), VM_OK);
 	sim_disk_fail(second, VM_IO_READ, 3, 1, 0);
-	assert_int_equal(swap_remove(s.vm, second), VM_IO); /* the area stays, fully usable */
+	assert_int_equal(swap_remove(s.vm, second), VM_IO); /* the area stays and is fully usable */
 	assert_sound(&s);
 	assert_int_equal(swap_remove(s.vm, second), VM_OK);
 	vnode_rele(second);
@@ -546,10 +551,10 @@ static void writer_main(void *arg)
 	page_lock(l->s.vm, l->pp, SE_EXCL);
 	l->order[l->n++] = 1;
 	page_downgrade(l->s.vm, l->pp);
-	assert_true(page_trylock(l->s.vm, l->pp, SE_SHARED)); /* others may read along */
+	assert_true(page_trylock(l->s.vm, l->pp, SE_SHARED)); /* other readers may enter */
 	assert_false(page_tryupgrade(l->s.vm, l->pp));
 	page_unlock(l->s.vm, l->pp);
-	while (!page_tryupgrade(l->s.vm, l->pp)) /* the reader may have come */
+	while (!page_tryupgrade(l->s.vm, l->pp)) /* the reader may have entered */
 		mach_yield();
 	assert_false(page_trylock(l->s.vm, l->pp, SE_SHARED));
 	page_unlock(l->s.vm, l->pp);
@@ -561,7 +566,7 @@ static void reader_main(void *arg)
 
 	while ((l->pp->p_flags & P_EWANTED) == 0)
 		mach_yield();
-	page_lock(l->s.vm, l->pp, SE_SHARED); /* a writer waits: behind it */
+	page_lock(l->s.vm, l->pp, SE_SHARED); /* a writer waits: the reader queues behind it */
 	l->order[l->n++] = 2;
 	page_unlock(l->s.vm, l->pp);
 }

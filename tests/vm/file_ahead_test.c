@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pages of files before they are asked for, on the simulated machine: one request brings the block around a fault, what is
- * in memory around a page is mapped with it, and a file that is read in order is read by growing requests. What was not asked for
- * is never in the way: not of errors, of private pages, of the file's end, of advice, or of memory.
+ * Read-ahead and fault-around of files, on the simulated machine: one request brings the block
+ * around a fault, pages in memory around a page are mapped with it, and a file that is read in
+ * order is read by growing requests. Pages read ahead never interfere: not with errors, private
+ * pages, the file's end, advice, or memory.
  */
 #include "tests/vm/segs.h"
 
@@ -44,7 +45,10 @@ static void one_read_brings_the_block_and_one_fault_maps_it(void **state)
 	sys_fini(&s);
 }
 
-/* Slots that have pages of the program's own keep them; written pages of the file are written through a translation that is seen. */
+/*
+ * Slots with private pages keep them; a written page of the file is written through a translation
+ * whose modification is noticed.
+ */
 static void what_is_mapped_around_stays_the_files(void **state)
 {
 	struct sys s;
@@ -72,7 +76,7 @@ static void what_is_mapped_around_stays_the_files(void **state)
 	sys_fini(&s);
 }
 
-/* A page before the one that was asked for cannot be read, then one after it. */
+/* A page before the wanted page cannot be read, then a page after it. */
 static void an_error_beside_the_page_is_not_the_pages(void **state)
 {
 	for (uint32_t good = 0; good < AROUND; good += 5) {
@@ -114,7 +118,10 @@ static void a_block_ends_with_the_segment_and_with_the_file(void **state)
 	sys_fini(&s);
 }
 
-/* What is not wanted is not read: by advice, by the prefetcher `none`, and where frames are scarce. */
+/*
+ * No page is read ahead under random advice, with the prefetcher `none`, and when frames are
+ * scarce.
+ */
 static void advice_and_memory_set_the_block(void **state)
 {
 	static const struct {
@@ -162,7 +169,7 @@ static void a_file_read_in_order_is_read_by_growing_requests(void **state)
 	/* 4 + 8 + 16 + 32 ... */
 	assert_int_equal(reads(&s), io + 3 + (4 * PAGES - 28 + 31) / 32);
 	vnode_rele(vp);
-	/* read here and there: what was asked for, no more */
+	/* scattered reads: only the wanted pages are read */
 	vp = new_file(&s, 4 * PAGES * PG, 1);
 	v = vm_statistics(s.vm)->pgin;
 	for (uint64_t i = 1; i < 4 * PAGES; i += 5)

@@ -12,7 +12,10 @@ static uint64_t pss(struct as *as)
 	return u.au_pss;
 }
 
-/* Twenty spaces run one program: text and read-only data exist once, data is each one's own once written. */
+/*
+ * Twenty spaces run one program: text and read-only data exist once; written data is private to
+ * each space.
+ */
 static void one_set_of_frames_for_an_image(void **state)
 {
 	struct sys s;
@@ -34,13 +37,12 @@ static void one_set_of_frames_for_an_image(void **state)
 	}
 	for (unsigned i = 0; i < NAS; i++) {
 		assert_int_equal(rss(as[i]), 96);
-		assert_int_equal(
-		    pss(as[i]), 96 * PG / NAS); /* nothing is lost by rounding a page's part */
+		assert_int_equal(pss(as[i]), 96 * PG / NAS); /* rounding of shares loses no page */
 		assert_int_equal(hat_probe(as_hat(as[i]), BASE + 7 * PG, NULL),
 		    hat_probe(as_hat(as[0]), BASE + 7 * PG, NULL));
 	}
 	vm_usage(s.vm, &after);
-	/* the frames that went: the file's 96, and what the spaces themselves are made of */
+	/* the frames taken: the file's 96, and the spaces' own structures */
 	assert_int_equal(before.vu_free - after.vu_free - (after.vu_kernel - before.vu_kernel), 96);
 	for (unsigned i = 0; i < NAS; i++)
 		for (unsigned k = 80; k < 84; k++)
@@ -157,7 +159,7 @@ static void truncate_zeroes_and_faults(void **state)
 	assert_int_equal(map_file(b, BASE, 12, vp, 0, RW, 0), VM_OK);
 	expect(&s, a, BASE, 10, 1);
 	expect(&s, b, BASE, 10, 1);
-	put(&s, b, BASE + 8 * PG, 88); /* its own page: stays whatever the file does */
+	put(&s, b, BASE + 8 * PG, 88); /* a private page stays, whatever happens to the file */
 	put(&s, a, BASE + 5 * PG + 200, 5);
 	assert_int_equal(try_get(&s, a, BASE + 10 * PG, &v), VM_EOF);
 	assert_int_equal(as_lock(a, BASE + 6 * PG, 3 * PG), VM_OK);
@@ -172,7 +174,10 @@ static void truncate_zeroes_and_faults(void **state)
 		assert_int_equal(try_get(&s, b, BASE + i * PG, &v), i == 8 ? VM_OK : VM_EOF);
 	}
 	assert_int_equal(get(&s, b, BASE + 8 * PG), 88);
-	/* it grows again: zeroes, also where pages were locked all the time; unlocking finds them */
+	/*
+	 * the file grows again: it has zeroes, also where pages were locked all the time; unlocking
+	 * finds them
+	 */
 	assert_true(sim_disk_resize(vp, 10 * PG));
 	expect_zero(&s, a, BASE + 6 * PG, 4);
 	put(&s, a, BASE + 7 * PG, 70);
@@ -220,7 +225,7 @@ static void each_kind_of_msync_does_what_it_says(void **state)
 	assert_int_equal(disk[3 * 512], 4);
 	assert_int_equal(as_sync(a, BASE, 10 * PG, SYNC_ASYNC), VM_OK);
 	assert_int_equal(disk[3 * 512], 51);
-	put(&s, a, BASE, 60); /* the write after a sync is seen, too */
+	put(&s, a, BASE, 60); /* a write after a sync is noticed, too */
 	assert_int_equal(as_sync(a, BASE, 10 * PG, 0), VM_OK);
 	assert_int_equal(disk[0], 60);
 	/* invalidate: what is on disk shows */
@@ -243,7 +248,7 @@ static void each_kind_of_msync_does_what_it_says(void **state)
 	sys_fini(&s);
 }
 
-/* An asynchronous write that failed is told of by the next sync, once. */
+/* The next sync reports a failed asynchronous write, once. */
 static void failed_writeback_is_told_once(void **state)
 {
 	struct sys s;
@@ -277,7 +282,7 @@ static void on_loss(void *arg, struct vnode *vp, uint64_t npages, enum vm_err wh
 	l->calls++;
 }
 
-/* vnode_rele lost a failed last write-back silently. */
+/* vnode_rele once lost a failed last write-back silently. */
 static void last_writeback_that_fails_is_told(void **state)
 {
 	struct sim_config cfg = { .frames = 128, .ncpus = 2 };
@@ -287,7 +292,8 @@ static void last_writeback_that_fails_is_told(void **state)
 
 	vc.vc_mach = s.m;
 	assert_int_equal(vm_create(&vc, &s.vm), VM_OK);
-	for (unsigned times = 1; times < 100; times += 98) { /* trouble of a moment, and for good */
+	/* a temporary failure, and a permanent one */
+	for (unsigned times = 1; times < 100; times += 98) {
 		struct vnode *vp = new_file(&s, 10 * PG, 1);
 		struct as *a = new_as(&s);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pages of 1 GiB from end to end: a gigabyte touched page by page in no order becomes one translation, first by 2 MiB and
- * then by 1 GiB, its pages moved into a row of frames; the bytes stay; a fork shares it, a write copies one page and
- * splits it; protecting, dropping and locking a part split only that; it is joined again, by moving what is elsewhere now
- * only.
+ * Pages of 1 GiB from end to end: a gigabyte touched page by page in scattered order becomes one
+ * translation, first by 2 MiB and then by 1 GiB, its pages moved into a row of frames; the bytes
+ * stay; a fork shares it, a write copies one page and splits it; protecting, dropping and locking a
+ * part split only that; it is joined again, by moving what is elsewhere now only.
  *
  *   gigabyte_test [FORMAT]
  */
@@ -59,7 +59,7 @@ static void move_away(struct sys *s, struct as *as, uint64_t i)
 	put_word(s, as, i, word(i));
 }
 
-/* The whole gibibyte becomes one translation; or none of it, if something is in the way. */
+/* The whole gibibyte becomes one translation; or none of it, if an obstacle exists. */
 static void promote(struct sys *s, struct as *as, uint64_t want)
 {
 	uint64_t done;
@@ -148,7 +148,7 @@ static void parts_are_dropped_locked_and_unmapped(struct sys *s, struct as *as)
 	assert_int_equal(as_fault(as, VA + 20 * PG, 2 * PG, F_SOFTLOCK, S_WRITE), VM_OK);
 	promote(s, as, 0);
 	assert_int_equal(as_fault(as, VA + 20 * PG, 2 * PG, F_SOFTUNLOCK, S_WRITE), VM_OK);
-	expect_words(s, as, 8 * 97); /* page 10 is not among them */
+	expect_words(s, as, 8 * 97); /* page 10 is not among the pages */
 	assert_sound(s);
 	assert_int_equal(as_unmap(as, VA + 64 * MB, 4 * MB), VM_OK);
 	assert_int_equal(get_word(s, as, 0), word(0));

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Failures by count over the drivers and calls that the model does not know: kernel heap and stacks, windows onto files, pagers,
- * inheritance, maps that another segment shares, heaps, stacks, seals. In the k-th run of a scenario the k-th allocation or
- * I/O of a kind fails. Each step may be refused with a clean error; the checker must be content after it, and nothing may
- * be left at the end (sys_fini).
+ * Failures by count over the drivers and calls that the model does not know: kernel heap and
+ * stacks, windows onto files, pagers, inheritance, maps that another segment shares, heaps, stacks,
+ * seals. In the k-th run of a scenario the k-th allocation or I/O of a kind fails. Each step may
+ * fail with a clean error; the checker must find no violation after it, and no memory may be left
+ * at the end (sys_fini).
  */
 #include "tests/vm/segs.h"
 
@@ -11,7 +12,7 @@
 
 static struct sys s;
 
-/* True: it worked. Anything but a shortage or an I/O error is wrong. */
+/* True: it worked. Any error other than a shortage or an I/O error is wrong. */
 static bool may_fail(enum vm_err e)
 {
 	if (e != VM_OK && e != VM_NOMEM && e != VM_NOSWAP && e != VM_LIMIT && e != VM_IO)
@@ -267,8 +268,8 @@ static void heaps_and_stacks(void)
 		(void)may_fail(as_brk(as, BASE + 100 * PG, &now));
 	}
 	if (may_fail(as_stack_init(as, BASE + 8 * MB, 2 * PG, 32 * PG, 4 * PG, RW))) {
-		enum vm_err e = try_put(
-		    &s, as, BASE + 8 * MB - 9 * PG, 1); /* grows, or there is nothing, as before */
+		/* the segment grows, or stays absent, as before */
+		enum vm_err e = try_put(&s, as, BASE + 8 * MB - 9 * PG, 1);
 
 		assert_true(e == VM_NOMAP || may_fail(e) || e == VM_NOMEM);
 	}

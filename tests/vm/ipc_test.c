@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Communication between spaces: what is copied, what moves, what is shared, and which rights the sender and the receiver need. */
+/*
+ * Communication between spaces: which pages are copied, moved and shared, and which rights the
+ * sender and the receiver need.
+ */
 #include "tests/vm/segs.h"
 
 #define MSG (256u) /* pages: 1 MiB */
@@ -84,7 +87,7 @@ static void loan_is_never_written_by_the_borrower(void **state)
 	put(&t.s, t.a, FROM, 5); /* the owner's write breaks the loan of that page */
 	assert_int_equal(get(&t.s, t.b, to), 1000);
 	assert_int_equal(as_unmap(t.b, to, 8 * PG), VM_OK);
-	put(&t.s, t.a, FROM + PG, 5); /* alone again: no copy */
+	put(&t.s, t.a, FROM + PG, 5); /* the page has one owner again: no copy */
 	assert_int_equal(vm_statistics(t.s.vm)->cow, 1);
 	two_fini(&t);
 }
@@ -101,8 +104,8 @@ static void shared_memory_has_a_snapshot(void **state)
 	fill(&t.s, t.a, sh, 8, 1);
 	assert_int_equal(as_dup(t.a, &c), VM_OK);
 	fill(&t.s, c, sh, 4, 50);
-	assert_int_equal(
-	    as_fault(c, sh + 5 * PG, PG, F_SOFTLOCK, S_WRITE), VM_OK); /* a device writes there */
+	/* a device writes to the page */
+	assert_int_equal(as_fault(c, sh + 5 * PG, PG, F_SOFTLOCK, S_WRITE), VM_OK);
 	assert_int_equal(as_transfer(t.a, sh, 16 * PG, t.b, &to, TRANSFER_COW, RW), VM_OK);
 	assert_sound(&t.s);
 	put(&t.s, c, sh, 99);
@@ -218,7 +221,7 @@ static void copy_between(struct two *t)
 	char buf[64];
 
 	assert_int_equal(map_anon(t->b, BASE, 8, 0), VM_OK);
-	/* crooked offsets on both sides */
+	/* unaligned offsets on both sides */
 	assert_int_equal(as_copyout(t->a, "0123456789abcdef", FROM + PG - 8, 16), VM_OK);
 	assert_int_equal(as_copy(t->a, FROM + PG - 8, t->b, BASE + 3 * PG - 3, 16, &done), VM_OK);
 	assert_int_equal(done, 16);
@@ -249,7 +252,7 @@ static void bytes_are_copied_in_and_out(void **state)
 	two_fini(&t);
 }
 
-/* The same where a frame is seen at one place only. */
+/* The same on a machine with one translation a frame. */
 static void bytes_are_copied_without_a_direct_map(void **state)
 {
 	struct sim_config cfg = { .frames = 1024, .ncpus = 2, .seed = 5 };
@@ -274,7 +277,7 @@ static void bytes_are_copied_without_a_direct_map(void **state)
 	two_fini(&t);
 }
 
-/* Each allocation of each kind of transfer fails once: nothing was sent then, nothing leaks. */
+/* Each allocation of each kind of transfer fails once: then nothing was sent and nothing leaks. */
 static void transfers_survive_failures(void **state)
 {
 	for (enum transfer how = TRANSFER_COPY; how <= TRANSFER_LOAN; how++)

@@ -27,7 +27,7 @@ static void kernel_heap_is_wired_and_guarded(void **state)
 	vm_usage(s.vm, &u);
 	assert_int_equal(u.vu_wired, 24);
 	assert_sound(&s);
-	/* a program wants three times the memory there is: the heap stays where it is */
+	/* a program uses three times the memory of the machine: the kernel heap stays in memory */
 	assert_int_equal(map_anon(as, BASE, 1500, 0), VM_OK);
 	fill(&s, as, BASE, 1500, 1);
 	(void)as_swapout(kas);
@@ -101,7 +101,8 @@ static void an_exhausted_arena_takes_back_its_caches(void **state)
 	assert_true(vmem_alloc(v, 1, KM_SLEEP, &b)); /* the one freed last that fitted: a pop */
 	assert_int_equal(b, a[15]);
 	vmem_free(v, b, 1);
-	assert_true(vmem_alloc(v, 64, KM_SLEEP, &b)); /* wants all: the caches are emptied */
+	/* the call needs all addresses: the caches are emptied */
+	assert_true(vmem_alloc(v, 64, KM_SLEEP, &b));
 	assert_int_equal(b, 1000);
 	vmem_free(v, b, 64);
 	assert_true(vmem_alloc(v, 3, KM_SLEEP, &b));
@@ -157,7 +158,10 @@ static void kernel_stacks_page_and_have_redzones(void **state)
 }
 
 /* ---- segmap ---- */
-/* A slot is used again for another piece of the file while the CPU still knows its old pages: the new ones are seen, and written. */
+/*
+ * A slot is used again for another piece of the file while the CPU still knows its old pages: the
+ * new pages are read and written.
+ */
 static void a_slot_used_again_shows_the_new_piece(void **state)
 {
 	struct sys s;
@@ -289,10 +293,10 @@ static void device_frames_of(enum sim_format format)
 	put(&s, as, BASE + 15 * PG, 15);
 	memcpy(&v, reg + 15 * PG, 8);
 	assert_int_equal(v, 15);
-	a.da_frame -= 1; /* memory is not for this */
+	a.da_frame -= 1; /* ordinary memory is refused */
 	assert_int_equal(as_map(as, BASE + MB, PG, segdev_create, &a), VM_OK);
 	assert_int_equal(try_get(&s, as, BASE + MB, &v), VM_INVAL);
-	/* frames that no machine has: their numbers wrapped, and some frame was mapped */
+	/* impossible frame numbers: they once wrapped, and another frame was mapped */
 	a.da_frame = ~(uint64_t)0;
 	assert_int_equal(as_map(as, BASE + 2 * MB, 4 * PG, segdev_create, &a), VM_INVAL);
 	a.da_frame -= 4;
@@ -312,7 +316,7 @@ static void device_frames_are_mapped_in_each_format(void **state)
 		device_frames_of(f);
 }
 
-/* What a program may ask of any mapping. */
+/* Calls that a program may make on any mapping. */
 static void devices_answer_every_call(void **state)
 {
 	struct sim_config cfg = { .frames = 256, .ncpus = 2, .device_frames = 16 };
@@ -338,13 +342,13 @@ static void devices_answer_every_call(void **state)
 	assert_int_equal(vec[3], INCORE_PRESENT | INCORE_MAPPED);
 	assert_int_equal(
 	    as_fault(as, BASE, PG, F_SOFTLOCK, S_READ), VM_NOTSUP); /* there is no page to hold */
-	assert_int_equal(as_lock(as, BASE, 4 * PG), VM_OK);         /* it never goes away */
+	assert_int_equal(as_lock(as, BASE, 4 * PG), VM_OK);         /* the page is never evicted */
 	assert_int_equal(as_unlock(as, BASE, 4 * PG), VM_OK);
 	assert_int_equal(as_sync(as, BASE, 4 * PG, 0), VM_OK);
 	assert_int_equal(as_inherit(as, BASE, 4 * PG, INHERIT_ZERO), VM_NOTSUP);
 	put(&s, as, BASE + PG, 17);
 	assert_int_equal(
-	    as_remap(as, BASE, 4 * PG, 8 * PG, REMAP_MAYMOVE, &to), VM_NOTSUP); /* no more of it */
+	    as_remap(as, BASE, 4 * PG, 8 * PG, REMAP_MAYMOVE, &to), VM_NOTSUP); /* beyond its end */
 	to = BASE + 2 * MB;
 	assert_int_equal(
 	    as_remap(as, BASE, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &to), VM_OK);
@@ -377,7 +381,7 @@ static void caching_outlives_a_change_of_rights(struct sys *s, struct as *as, un
 	assert_int_equal(sim_caching_of(s->m, as_hat(as), va + PG), want[i]);
 }
 
-/* One of these frames again: as it is mapped there already, or refused. */
+/* Maps one of these frames again: with the same cache mode, or the call is refused. */
 static void frames_have_one_caching(struct as *as, unsigned i)
 {
 	vaddr_t va = BASE + (i + 1) * MB + 16 * PG;
@@ -506,7 +510,7 @@ static void paged_init(struct paged *g)
 	g->b = new_as(&g->s);
 	struct segpager_args args = { g->p, 0, RW, RW };
 	assert_int_equal(as_map(g->a, BASE, 64 * PG, segpager_create, &args), VM_OK);
-	args.pa_off = ~(voff_t)0 - PG + 1; /* offsets do not begin again at 0 */
+	args.pa_off = ~(voff_t)0 - PG + 1; /* offsets do not wrap to 0 */
 	assert_int_equal(as_map(g->a, BASE + 8 * MB, 2 * PG, segpager_create, &args), VM_INVAL);
 	args.pa_off = 32 * PG;
 	assert_int_equal(as_map(g->b, BASE, 32 * PG, segpager_create, &args), VM_OK);
@@ -536,8 +540,8 @@ static void pagers_answer_every_call(void **state)
 	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_POPULATE_WRITE), VM_OK);
 	assert_int_equal(g.st.asked, 4);
 	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_WILLNEED), VM_OK);
-	assert_int_equal(
-	    as_advise(g.a, BASE, 4 * PG, ADV_REMOVE), VM_NOTSUP); /* the contents are its owner's */
+	/* the contents belong to the pager */
+	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_REMOVE), VM_NOTSUP);
 	put(&g.s, g.a, BASE + PG, 50);
 	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_DONTNEED), VM_OK);
 	assert_int_equal(get(&g.s, g.a, BASE + PG), 50);
@@ -546,7 +550,7 @@ static void pagers_answer_every_call(void **state)
 	assert_int_equal(as_incore(g.a, BASE, 8 * PG, vec), VM_OK);
 	assert_int_equal(vec[1] & INCORE_MAPPED, 0);
 	assert_int_equal(get(&g.s, g.a, BASE + PG), 50);
-	/* what is locked stays */
+	/* locked pages stay */
 	assert_int_equal(as_lock(g.a, BASE, 2 * PG), VM_OK);
 	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_DONTNEED), VM_LOCKED);
 	assert_int_equal(as_unlock(g.a, BASE, 2 * PG), VM_OK);
@@ -555,7 +559,7 @@ static void pagers_answer_every_call(void **state)
 	assert_int_equal(as_checkprot(g.a, BASE, 64 * PG, RW), VM_PROT);
 	assert_int_equal(try_put(&g.s, g.a, BASE + PG, 1), VM_PROT);
 	assert_int_equal(as_setprot(g.a, BASE, 64 * PG, RW), VM_OK);
-	/* it ends where its object ends, and moves with its pages */
+	/* the segment ends at the end of its object, and moves with its pages */
 	to = 0;
 	assert_int_equal(as_remap(g.a, BASE + 60 * PG, 4 * PG, 8 * PG, 0, &to), VM_EOF);
 	assert_int_equal(as_unmap(g.a, BASE + 32 * PG, 32 * PG), VM_OK);
@@ -581,11 +585,12 @@ static void pager_reads_dirties_writes_back(void **state)
 	assert_int_equal(g.st.asked, 0);
 	put(&g.s, g.a, BASE + 40 * PG, 5);
 	put(&g.s, g.a, BASE + 40 * PG + 8, 6);
-	assert_int_equal(g.st.asked, 1); /* once for a page, not for each write */
+	/* the pager is asked once for a page, not for each write */
+	assert_int_equal(g.st.asked, 1);
 	assert_int_equal(get(&g.s, g.b, BASE + 8 * PG), 5);
 	assert_int_equal(as_sync(g.b, BASE, 32 * PG, 0), VM_OK);
 	assert_int_equal(g.st.word[40], 5);
-	put(&g.s, g.b, BASE + 8 * PG, 7); /* clean since: asked again */
+	put(&g.s, g.b, BASE + 8 * PG, 7); /* the page was cleaned: the pager is asked again */
 	assert_int_equal(g.st.asked, 2);
 	g.st.refuse = true;
 	assert_int_equal(try_put(&g.s, g.a, BASE, 1), VM_NOSWAP);
@@ -679,7 +684,7 @@ static void faults_elsewhere(void *arg)
 
 	while (w->g->st.pending == NULL)
 		mach_yield();
-	put(&w->g->s, w->g->a, BASE + 16 * MB, 1); /* the same space: nobody holds it up */
+	put(&w->g->s, w->g->a, BASE + 16 * MB, 1); /* the same space: no other access is delayed */
 	w->other = true;
 	pager_detach(w->g->p);
 }

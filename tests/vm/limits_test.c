@@ -40,7 +40,7 @@ static void reservation_of_a_space_and_a_group(void **state)
 	vm_group_usage(g, &u);
 	assert_int_equal(u.gu_resv, 120);
 	assert_int_equal(u.gu_spaces, 3);
-	/* what moves out of the group is the group's no more */
+	/* a space that leaves the group is no longer charged to it */
 	assert_int_equal(as_set_group(b, NULL), VM_OK);
 	assert_int_equal(
 	    as_transfer(child, BASE + 50 * PG, 40 * PG, b, &to, TRANSFER_MOVE, 0), VM_OK);
@@ -169,7 +169,7 @@ static uint64_t give_back(void *arg, enum vm_pressure level, pfn_t want)
 static void reapers_give_memory_back(void **state)
 {
 	struct sys s;
-	sys_init(&s, 256, 0); /* no swap: anonymous memory cannot go anywhere */
+	sys_init(&s, 256, 0); /* no swap: anonymous memory cannot be paged out */
 	s.vm->vm_config.vc_overcommit = true;
 	struct as *as = new_as(&s);
 	struct hoard h = { .vm = s.vm };
@@ -182,7 +182,8 @@ static void reapers_give_memory_back(void **state)
 	assert_int_equal(vm_pressure(s.vm), PRESSURE_NONE);
 	vm_usage(s.vm, &u);
 	assert_int_equal(map_anon(as, BASE, u.vu_free + 30, SEGVN_NORESERVE), VM_OK);
-	fill(&s, as, BASE, u.vu_free + 20, 1); /* more than is free: the hoard goes */
+	/* more than the free frames: the hoard is released */
+	fill(&s, as, BASE, u.vu_free + 20, 1);
 	assert_true(h.calls > 0 && h.n < 40);
 	assert_int_not_equal(h.worst, PRESSURE_NONE);
 	assert_int_equal(vm_statistics(s.vm)->reaper_freed, 2 * (40 - h.n));
@@ -213,7 +214,7 @@ static void out_of_memory_is_a_policy(void **state)
 {
 	struct sys s;
 	sys_init(&s, 256, 0);
-	s.vm->vm_config.vc_overcommit = true; /* otherwise nothing is promised that is not there */
+	s.vm->vm_config.vc_overcommit = true; /* otherwise only existing memory is promised */
 	struct as *as = new_as(&s), *small = new_as(&s), *victim;
 	struct oom o = { .hoard = { .vm = s.vm } };
 	uint64_t i;
@@ -222,7 +223,7 @@ static void out_of_memory_is_a_policy(void **state)
 		assert_non_null(o.hoard.block[o.hoard.n] = kmem_alloc(s.vm, 2 * PG, KM_SLEEP));
 	assert_int_equal(map_anon(as, BASE, 400, SEGVN_NORESERVE), VM_OK);
 	assert_int_equal(map_anon(small, BASE, 4, 0), VM_OK);
-	/* without a policy the access fails, and only it */
+	/* without a policy only the access fails */
 	for (i = 0; i < 400 && try_put(&s, as, BASE + i * PG, i) == VM_OK; i++)
 		;
 	assert_true(i < 400);
@@ -347,7 +348,10 @@ static void come_and_go(void *arg)
 	g->done = true;
 }
 
-/* Who enforces limits looks at a group that its spaces leave, and that is destroyed, meanwhile: it was freed memory. */
+/*
+ * The enforcement of limits uses a group while its spaces leave it and it is destroyed: it once
+ * read freed memory.
+ */
 static void groups_come_and_go_while_limits_are_enforced(void **state)
 {
 	for (unsigned seed = 1; seed <= 8; seed++) {
@@ -371,7 +375,10 @@ static void groups_come_and_go_while_limits_are_enforced(void **state)
 	}
 }
 
-/* Four programs dirty ten times what there is, with a slow disk: each waits its turn, all end. */
+/*
+ * Four programs dirty ten times the memory, with a slow disk: each is throttled in turn, and all
+ * end.
+ */
 static void writers_are_throttled_and_all_progress(void **state)
 {
 	struct sim_config cfg = { .frames = 96, .ncpus = 2, .seed = 9, .disk_latency = 100000 };
@@ -404,7 +411,7 @@ static void progress_with_zero_free_frames(void **state)
 
 	assert_int_equal(map_anon(as, BASE, 300, 0), VM_OK);
 	fill(&s, as, BASE, 60, 1);
-	/* everything that is free goes, also what page-out keeps for itself */
+	/* all free frames are used, also page-out's reserve */
 	while (n < 128 && (taken[n] = page_kalloc(s.vm, 0, PG_RESERVE)) != NULL)
 		n++;
 	assert_int_equal(s.vm->vm_nfree, 0);
@@ -439,7 +446,8 @@ static void writeback_goes_round(void **state)
 	assert_int_equal(vm_statistics(s.vm)->swapout, 0);
 	for (unsigned i = 0; i < 8; i++)
 		assert_int_equal(vm_writeback(s.vm, 8), 0);
-	put(&s, as, BASE + 9 * PG, 5); /* seen although the page is mapped all the time */
+	/* the write is noticed although the page is mapped all the time */
+	put(&s, as, BASE + 9 * PG, 5);
 	for (unsigned i = 0; i < 8; i++)
 		(void)vm_writeback(s.vm, 8);
 	assert_int_equal(disk[9 * 512], 5);
@@ -451,8 +459,9 @@ static void writeback_goes_round(void **state)
 }
 
 /*
- * A page is read, which maps it writable where the hardware tells modified pages, then written: only the modified bit of its
- * translation tells. Write-back, as_sync and page-out see it; also on a machine that traps the first write instead.
+ * A page is read, which maps it writable where the hardware tells modified pages, then written:
+ * only the modified bit of its translation tells. Write-back, as_sync and page-out notice it; also
+ * on a machine that traps the first write instead.
  */
 static void what_only_the_translation_tells_is_written(void **state)
 {
@@ -467,7 +476,8 @@ static void what_only_the_translation_tells_is_written(void **state)
 		uint64_t *disk = sim_disk_data(vp);
 
 		assert_int_equal(map_file(as, BASE, 8, vp, 0, RW, SEGVN_SHARED), VM_OK);
-		for (unsigned i = 0; i < 8; i++) { /* alone: no neighbour takes it along */
+		/* a single page: no neighbour's write includes it */
+		for (unsigned i = 0; i < 8; i++) {
 			assert_int_equal(get(&s, as, BASE + i * PG), 1 + i);
 			put(&s, as, BASE + i * PG, 100 + i);
 			if (how / 2 == 0)
@@ -553,10 +563,11 @@ static void areas_are_filled_by_priority_and_take_turns(void **state)
 	(void)as_swapout(as);
 	assert_int_equal(used(fast[0], s.vm) + used(fast[1], s.vm), 400);
 	assert_int_equal(used(s.swap, s.vm), 600);
-	/* removed while in use: what it held comes home */
+	/* the area is removed while in use: its pages are read back into memory */
 	assert_int_equal(swap_remove(s.vm, fast[0]), VM_OK);
 	expect(&s, as, BASE, 1000, 1);
-	assert_int_equal(swap_remove(s.vm, s.swap), VM_NOSWAP); /* promises would not be covered */
+	/* the reservations would exceed the swap */
+	assert_int_equal(swap_remove(s.vm, s.swap), VM_NOSWAP);
 	assert_sound(&s);
 	as_free(as);
 	assert_int_equal(swap_remove(s.vm, fast[1]), VM_OK);
@@ -637,7 +648,10 @@ static void areas_come_and_go_under_load(void **state)
 	}
 }
 
-/* What many spaces map stays while there is anything else, and goes when there is not. */
+/*
+ * Pages mapped by many spaces stay while there are other pages to evict, and are evicted when there
+ * are none.
+ */
 static void highly_shared_pages_are_spared(void **state)
 {
 	enum { SPACES = 20, TEXT = 16, OWN = 60 };
@@ -655,7 +669,7 @@ static void highly_shared_pages_are_spared(void **state)
 	}
 	assert_int_equal(map_anon(as[0], BASE + MB, OWN, 0), VM_OK);
 	fill(&s, as[0], BASE + MB, OWN, 1);
-	/* nobody uses anything any more: a clock would take the text first, which came first */
+	/* no page is used any more: a clock would evict the text first, as it was loaded first */
 	for (unsigned i = 0; i < SPACES; i++)
 		hat_sync(as_hat(as[i]), BASE, 2 * MB, true);
 	for (pfn_t pfn = 0; pfn < 512; pfn++)
@@ -665,7 +679,7 @@ static void highly_shared_pages_are_spared(void **state)
 	for (unsigned i = 0; i < SPACES; i++)
 		assert_int_equal(rss(as[i]) - (i == 0 ? rss(as[0]) - TEXT : 0), TEXT);
 	assert_in_range(rss(as[0]), TEXT, TEXT + OWN / 2);
-	/* there is nothing else left */
+	/* there are no other pages left */
 	while (rss(as[0]) > TEXT)
 		assert_true(pageout_reclaim(s.vm, 1) > 0);
 	assert_true(pageout_reclaim(s.vm, 4) >= 4);
@@ -680,9 +694,9 @@ static void highly_shared_pages_are_spared(void **state)
 }
 
 /*
- * Found by the model test at 80 frames, which never got a page again: pages were wired, and the tables of the other spaces
- * had taken the rest.
- * Translations are a cache: their tables are given up when nothing else is left.
+ * Found by the model test at 80 frames, where a space never got a page again: pages were wired, and
+ * the tables of other spaces had taken the rest. Translations are a cache: their tables are freed
+ * when no other memory is left.
  */
 static uint64_t tables_stolen(enum sim_format format, pfn_t frames)
 {
@@ -719,7 +733,10 @@ static uint64_t tables_stolen(enum sim_format format, pfn_t frames)
 	return stolen;
 }
 
-/* At which size it is tables that are short depends on what else a space takes: several. */
+/*
+ * The size at which tables are short depends on the other structures of a space, so several sizes
+ * are tried.
+ */
 static void page_tables_are_stolen_at_last(void **state)
 {
 	static const enum sim_format formats[] = { SIM_X86_64, SIM_LA57, SIM_SV39, SIM_SFMMU };

@@ -79,7 +79,7 @@ struct test {
 
 /* The windows cross a boundary of every table level: 2^48, 2^39 or 2^30, whichever the spaces have. */
 extern vaddr_t window_base;
-/* Shared with the child that runs. */
+/* Memory shared with the child that runs. */
 extern volatile uint64_t *progress;
 
 /* model_ops.c */
@@ -107,7 +107,10 @@ struct mpage *mpage_own(
 /* model_more.c */
 struct mpage *slot_page(const struct slot *); /* NULL: zeroes, or the file's */
 void freed_seen(struct mpage *, uint64_t off, const uint8_t *got, uint64_t n);
-/* After a write to a freed page: page is what is there now. False: it is neither of what it may be. */
+/*
+ * After a write to a freed page: `page` has the present contents. False: they are neither of the
+ * permitted contents.
+ */
 bool freed_written(struct test *, struct slot *, uint64_t off, const uint8_t *from, uint64_t n,
     const uint8_t *page);
 void op_advfree(struct test *);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Failures by count. A short random script is run again and again; in the k-th run the k-th allocation, I/O or interrupt
- * of a kind fails (interrupts are lost or late, writes torn within a page), k = 1, 2, ... until a run passes fewer than k. With an odd seed one fails, with an even seed also the next
- * seven of that kind. Each operation must answer success or a clean error and have changed nothing then, the bytes must
- * be right, vm_check must find nothing, and at the end nothing may be left allocated (model_test.c: run_teardown).
+ * Failures by count. A short random script is run again and again; in the k-th run the k-th
+ * allocation, I/O or interrupt of a kind fails (interrupts are lost or late, writes torn within a
+ * page), k = 1, 2, ... until a run passes fewer than k. With an odd seed one fails, with an even
+ * seed also the next seven of that kind. Each operation must succeed, or return a clean error and
+ * change nothing. The bytes must be right, vm_check must find no violation, and at the end no
+ * memory may be left allocated (model_test.c: run_teardown).
  *
- * vm_inject_fail is wrapped by the linker, so that the call stack of each failure is known: a site is an allocating
- * function's caller, a path the functions above it too. They are counted, which shows how much of the system failed.
+ * vm_inject_fail is wrapped by the linker, so that the call stack of each failure is known: a site
+ * is an allocating function's caller, a path the functions above it too. Sites and paths are
+ * counted, which shows how much of the system failed.
  */
 #include "tests/vm/model.h"
 
@@ -46,7 +49,7 @@ static void note(struct table *t, uint64_t hash)
 		t->hash[t->n++] = hash;
 }
 
-/* frame[0] is this file's, frame[1] the function that allocates, frame[2] who wanted something of it. */
+/* frame[0] is in this file, frame[1] in the allocating function, frame[2] in its caller. */
 static void note_stack(void)
 {
 	void *frame[DEPTH];

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * More operations of the model test: contents that may go (ADV_FREE), messages of pages, ranges that move within a space,
- * files that shrink and grow; and what a program does not notice: frames, memory and swap areas that come and go.
+ * More operations of the model test: contents that may go (ADV_FREE), messages of pages, ranges
+ * that move within a space, files that shrink and grow; and changes that a program does not notice:
+ * frames, memory and swap areas that are added and removed.
  *
- * A page whose contents may go is marked freed: until it is written it reads as what it was or as zeroes, and once as
- * zeroes then for ever. The mark is the page's, so that forks, which share it, see the same.
+ * A page whose contents may be dropped is marked freed: until the next write it reads as its old
+ * contents or as zeroes, and after the first read of zeroes always as zeroes. The mark belongs to
+ * the page, so that forks, which share the page, see the same.
  */
 #include "tests/vm/model.h"
 
@@ -86,7 +88,7 @@ static void send_slot(
 		p->ref++;
 	if (p != NULL && how == TRANSFER_COPY) {
 		p = mpage_own(
-		    t, to); /* what it was when it was copied, whatever becomes of the other */
+		    t, to); /* the contents at the copy, whatever happens to the other page */
 		p->freed = slot_page(from)->freed;
 	}
 }
@@ -204,7 +206,7 @@ void op_truncate(struct test *t)
 }
 
 /* ---- frames, large pages, memory and swap areas that come and go ---- */
-/* Nothing that a program could notice: pages change frames. */
+/* Pages change frames, which a program cannot notice. */
 void op_relocate(struct test *t)
 {
 	struct space *sp = pick(t);
@@ -246,7 +248,7 @@ void op_shrink(struct test *t)
 {
 	if (chance(t, 16)) {
 		(void)vm_shrink(
-		    t->vm, 1 + below(t, t->opt->frames / 8)); /* they come back on demand */
+		    t->vm, 1 + below(t, t->opt->frames / 8)); /* they are granted again on demand */
 		return;
 	}
 	(void)pageout_reclaim(t->vm, 1 + below(t, 8));

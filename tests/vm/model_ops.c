@@ -39,7 +39,7 @@ unsigned below(struct test *t, unsigned n) { return (unsigned)((draw(t) >> 20) %
 bool chance(struct test *t, unsigned one_in) { return below(t, one_in) == 0; }
 vaddr_t va_of(unsigned page) { return BASE + vm_ptob(page); }
 
-/* Failures that say only "not now": the operation must have changed nothing. */
+/* Failures by a temporary shortage: the operation must have changed nothing. */
 bool refused(struct test *t, enum vm_err err)
 {
 	/* with one translation a frame, two locks of one page exclude each other */
@@ -105,7 +105,7 @@ static uint8_t *slot_writable(struct test *t, struct slot *s)
 		return t->file[s->file].b + vm_ptob(s->idx);
 	if (old == NULL || old->ref > 1) {
 		*pp = mpage_new(slot_bytes(t, s));
-		(*pp)->freed = old != NULL && old->freed; /* a copy of what it was by then */
+		(*pp)->freed = old != NULL && old->freed; /* a copy of the contents at that time */
 		mpage_rele(old);
 	}
 	return (*pp)->b;
@@ -248,7 +248,7 @@ static void op_unmap(struct test *t)
 		slot_clear(&sp->slot[i]);
 }
 
-/* What the system says of a page after a change that stopped half-way. */
+/* Reads the state of a page from the system after a change that stopped half-way. */
 static void resync_prot(struct space *sp, unsigned i)
 {
 	struct slot *s = &sp->slot[i];
@@ -310,7 +310,10 @@ static bool loose(const struct test *t, const struct slot *s)
 	return (t->opt->linux_like || s->maybe) && s->kind == K_PRIVFILE && s->priv == NULL;
 }
 
-/* An access or lock that was refused for lack of memory may have copied the page already: that is no promise to anybody. */
+/*
+ * An access or lock that failed for lack of memory may have copied the page already, on which no
+ * caller may rely.
+ */
 static void check_err(
     struct test *t, const char *what, struct space *sp, vaddr_t at, enum vm_err err, unsigned prot)
 {
@@ -392,8 +395,9 @@ static void op_read(struct test *t)
 }
 
 /*
- * For what has to succeed in the end, or the model would not know what is there: memory may be so short that it never does
- * by itself. Then another space goes, as an out-of-memory killer would do it.
+ * For operations that must succeed in the end, as the model would not know the contents otherwise.
+ * Memory may be so short that they never succeed; then another space is destroyed, as by an
+ * out-of-memory killer.
  */
 static void insist(struct test *t, const struct space *sp, const char *what, enum vm_err err)
 {
@@ -641,10 +645,11 @@ static void op_advise(struct test *t)
 	pick_range(t, 16, &lo, &n);
 	if (sp == NULL)
 		return;
+	/* the operation would fix a version that the model does not know */
 	if (adv == ADV_POPULATE_WRITE)
 		for (unsigned i = lo; i < lo + n; i++)
 			if (loose(t, &sp->slot[i]))
-				return; /* it would fix a version that the model does not know */
+				return;
 	err = as_advise(sp->as, va_of(lo), vm_ptob(n), adv);
 	if (err != VM_OK && err != VM_NOTSUP && adv != ADV_POPULATE_READ &&
 	    adv != ADV_POPULATE_WRITE && (err != VM_NOMAP || range_all(sp, lo, n, true)) &&
@@ -657,7 +662,7 @@ static void op_advise(struct test *t)
 	for (unsigned i = lo; i < lo + n && err == VM_OK; i++)
 		(void)slot_writable(t, &sp->slot[i]); /* private file pages are copied now */
 	for (unsigned i = lo; i < lo + n && err != VM_OK; i++) {
-		/* how far it came is not known: settle it by a write of what is there */
+		/* its progress is unknown: a write of the present contents settles it */
 		struct slot *s = &sp->slot[i];
 		uint8_t b;
 

@@ -6,10 +6,10 @@
  * bytes. Every read is compared with it, for contents and for the kind of fault; memory is so short that everything is
  * paged all the time. vm_check and the TLB check run every so many operations.
  *
- * An operation is one 64-bit word; all its choices are drawn from that word and it does nothing where it does not
- * apply. So any subset of a run is a run, which makes shrinking easy: a failed run (also one that panics, as it runs in
- * a child) is cut to the end that still fails, then whole chunks are taken out as long as it fails. What is left is
- * printed as a script for --script.
+ * An operation is one 64-bit word; all its choices are drawn from that word and it does nothing
+ * where it does not apply. So any subset of a run is a run, which makes shrinking easy. A failed
+ * run (even a panic, as runs are made in a child) is cut to the shortest prefix that still fails;
+ * then chunks are removed while it fails. The rest is printed as a script for --script.
  *
  *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--format NAME] [--split] [--linux] [--policy NAME] [--prefetch NAME]
  *              [--inject] [--seeds N] [--latency NS] [--script FILE] [--no-shrink] [--verbose]
@@ -74,7 +74,7 @@ void run_setup(struct test *t, const struct options *opt)
 		struct file *f = &t->file[i];
 
 		f->size = vm_ptob(FILE_PAGES -
-		    8 * i); /* whole pages: what lies past the end in the last one is nobody's */
+		    8 * i); /* whole pages: the bytes past the end in the last page are undefined */
 		f->vp = sim_disk_create(t->mach, t->vm, "file", f->size, 0);
 		for (uint64_t k = 0; k < f->size; k++)
 			f->b[k] = (uint8_t)mix(opt->seed + i * 1000003 + k);
@@ -189,7 +189,7 @@ static bool run_child(const struct options *opt, const uint64_t *words, uint64_t
 }
 
 /* ---- shrinking ---- */
-#define SHRINK_SECONDS 240 /* what is left then is short enough, or never will be */
+#define SHRINK_SECONDS 240 /* a script still longer by then will not shrink further */
 
 static bool fails(const uint64_t *words, uint64_t n, const void *opt)
 {

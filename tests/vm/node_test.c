@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory in nodes: a page lies beside the CPU that touches it first, or on all nodes in turn; spills when the node is full; moves to
- * the CPU that touches it next, or on request.
+ * Memory in nodes: a page lies on the node of the CPU that touches it first, or on all nodes in
+ * turn; on another node when the node is full; and moves to the node of the CPU that touches it
+ * next, or on request.
  */
 #include "tests/vm/segs.h"
 #include "vm/impl.h"
@@ -59,8 +60,8 @@ static void first_touch_decides(void **state)
 		for (unsigned node = 1; node < NODES; node++)
 			assert_int_equal(on_node(&s, as, node * 80, 30, node), 30);
 		assert_true(on_node(&s, as, 0, 30, 0) >=
-		    20); /* the system's own structures are there, too */
-		/* a full node: the rest lies elsewhere, nothing is paged out for it */
+		    20); /* the node also has the system's own structures */
+		/* a full node: further pages lie on other nodes, and no page is evicted for them */
 		remote = vm_statistics(s.vm)->node_remote;
 		touch(&s, as, 7, 290, 110);
 		assert_in_range(on_node(&s, as, 290, 110, 3), 70, 100);
@@ -91,7 +92,9 @@ static void pages_migrate_on_request(void **state)
 	expect(&s, as, BASE, 40, 7);
 	assert_int_equal(as_migrate(as, BASE, 40 * PG, 3, &moved), VM_OK);
 	assert_int_equal(moved, 0);
-	/* shared with a fork, read-only now: it moves for both, and stays a copy for who writes */
+	/*
+	 * shared with a fork, read-only now: the page moves for both, and a write still copies it
+	 */
 	assert_int_equal(as_dup(as, &child), VM_OK);
 	expect(&s, child, BASE, 40, 7);
 	assert_int_equal(as_migrate(child, BASE + 10 * PG, 10 * PG, 2, &moved), VM_OK);
@@ -100,7 +103,7 @@ static void pages_migrate_on_request(void **state)
 	put(&s, child, BASE + 10 * PG, 1);
 	expect(&s, as, BASE, 40, 7);
 	assert_int_equal(on_node(&s, as, 11, 9, 2), 9);
-	/* a node that has no room, or is not there */
+	/* a node without room, or a node that does not exist */
 	touch(&s, as, 6, 100, 300);
 	assert_int_equal(as_migrate(as, BASE + 100 * PG, 300 * PG, 1, &moved), VM_NOMEM);
 	assert_true(moved > 0);
@@ -129,7 +132,7 @@ static void pages_are_spread(void **state)
 		assert_int_equal(on_node(&s, as, i, 1, i % NODES), 1);
 	assert_int_equal(on_node(&s, as, 140, 1, 140 % NODES), 1);
 	assert_int_equal(on_node(&s, as, 160, 1, 160 % NODES), 1);
-	touch(&s, as, 7, 200, 20); /* beyond the range: as ever */
+	touch(&s, as, 7, 200, 20); /* beyond the range: the default placing */
 	assert_int_equal(on_node(&s, as, 200, 20, 3), 20);
 	/* copies of a fork are spread, too */
 	assert_int_equal(as_dup(as, &child), VM_OK);
@@ -164,7 +167,7 @@ static void expect_spread(struct sys *s, struct as *as, unsigned first, unsigned
 		assert_int_equal(on_node(s, as, i, 1, i % NODES), 1);
 }
 
-/* What came back from swap lay beside the CPU that read it, whatever was wanted of the range. */
+/* Pages read from swap once lay on the node of the reading CPU, whatever placing the range had. */
 static void pages_read_back_are_spread(void **state)
 {
 	struct sys s;
@@ -182,7 +185,7 @@ static void pages_read_back_are_spread(void **state)
 	expect_spread(&s, as, 0, 100);
 	page_out(&s, as);
 	assert_int_equal(as_advise(as, BASE, 400 * PG, ADV_RANDOM), VM_OK);
-	for (unsigned i = 0; i < 100; i++) /* one by one, in no order */
+	for (unsigned i = 0; i < 100; i++) /* one by one, in scattered order */
 		touch(&s, as, 7, i * 37 % 100, 1);
 	expect_spread(&s, as, 0, 100);
 	page_out(&s, as);
@@ -191,7 +194,7 @@ static void pages_read_back_are_spread(void **state)
 	expect(&s, as, BASE, 100, 7);
 	assert_int_equal(vm_statistics(s.vm)->swapin, in);
 	expect_spread(&s, as, 0, 100);
-	/* what a fork copies at once because it is locked, too */
+	/* pages that a fork copies at once because they are locked, too */
 	assert_int_equal(as_lock(as, BASE, 20 * PG), VM_OK);
 	assert_int_equal(as_dup(as, &child), VM_OK);
 	expect(&s, child, BASE, 20, 7);
@@ -224,7 +227,7 @@ static void pages_follow_who_touches_them(void **state)
 		assert_int_equal(on_node(&s, as, 2, 18, 3), 18);
 		assert_int_equal(on_node(&s, as, 20, 20, 1), 20);
 		assert_int_equal(vm_statistics(s.vm)->node_followed, 18);
-		/* no faults any more: nobody goes to and fro */
+		/* no further faults: pages do not move back and forth */
 		for (unsigned cpu = 0; cpu < CPUS; cpu++)
 			touch(&s, as, cpu, 0, 40);
 		assert_int_equal(vm_statistics(s.vm)->node_followed, 18);
@@ -232,7 +235,7 @@ static void pages_follow_who_touches_them(void **state)
 		touch(&s, as, 4, 0, 40);
 		assert_int_equal(on_node(&s, as, 2, 38, 2), 38);
 		expect(&s, as, BASE, 40, 7);
-		/* what a fork shares stays where it is, whoever reads it */
+		/* pages shared with a fork stay on their node, whichever CPU reads them */
 		assert_int_equal(as_unlock(as, BASE, 2 * PG), VM_OK);
 		assert_int_equal(as_dup(as, &child), VM_OK);
 		expect(&s, as, BASE, 40, 7);
@@ -242,7 +245,7 @@ static void pages_follow_who_touches_them(void **state)
 			    VM_OK);
 		assert_int_equal(on_node(&s, child, 2, 38, 2), 38);
 		as_free(child);
-		/* a full node takes no more */
+		/* no page moves to a full node */
 		touch(&s, as, 6, 100, 200);
 		assert_int_equal(as_place(as, BASE, 400 * PG, PLACE_FOLLOW), VM_OK);
 		touch(&s, as, 0, 100, 200);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pages that change frames: relocation, runs with constraints, retired frames, memory removed and added, large
- * translations for what is mapped small, cache colours, the zero pool; each alone, with failures, and all at once beside
- * programs that check every word. On the simulated machine.
+ * Pages that change frames: relocation, runs with constraints, retired frames, memory removed and
+ * added, large translations for pages mapped small, cache colours, the zero pool; each alone, with
+ * failures, and all together beside programs that check every word. On the simulated machine.
  *
  *   page_move_test [FORMAT [SEEDS]]	all formats and 4 interleavings each by default
  */
@@ -170,7 +170,7 @@ static bool fits(struct env *e, const struct page *pp, const struct page_limits 
 	return true;
 }
 
-/* In turn, while a row of frames is asked for. */
+/* In turn, while a run of frames is requested. */
 static void each_page_to_be_moved_fails(struct env *e, const struct page_limits *limits)
 {
 	for (uint64_t nth = 1;; nth++) {
@@ -217,8 +217,7 @@ static void test_contig(const struct sim_config *cfg)
 		CHECK(got[k] == NULL || fits(&e, got[k], &limits[k]));
 		CHECK(sound(&e));
 	}
-	CHECK(
-	    failed <= 1); /* a kernel frame may be in the way of the one frame that was asked for */
+	CHECK(failed <= 1); /* a kernel frame may be at the only requested frame */
 	CHECK(vm_statistics(e.vm)->relocate > 0);
 	for (unsigned i = 1; i < e.n; i += 2)
 		CHECK(get(&e, e.as, i) == i * 7 + 2);
@@ -273,7 +272,7 @@ static void test_retire(const struct sim_config *cfg)
 	pfn_t bad[24], n = 0;
 	struct env e;
 
-	setup(&e, cfg, &vc, cfg->frames + 200); /* more than there are: every frame is used */
+	setup(&e, cfg, &vc, cfg->frames + 200); /* more pages than frames: every frame is used */
 	put_all(&e, 3);
 	vm_usage(e.vm, &was);
 	for (pfn_t pfn = 5; n < 20; pfn += 37) {
@@ -293,7 +292,7 @@ static void test_retire(const struct sim_config *cfg)
 	expect_all(&e, 4);
 	for (unsigned i = 0; i < n; i++)
 		CHECK(page_is_retired(e.vm, bad[i]));
-	/* what somebody knows the frame of stays */
+	/* a page whose frame is known to a holder stays */
 	put(&e, e.as, 0, 4);
 	CHECK(as_lock(e.as, va(0), VM_PAGESIZE) == VM_OK);
 	CHECK(page_retire(e.vm, hat_probe(e.hat, va(0), NULL)) == VM_LOCKED);
@@ -304,7 +303,7 @@ static void test_retire(const struct sim_config *cfg)
 	teardown(&e);
 }
 
-/* ---- memory that goes and comes ---- */
+/* ---- memory that is removed and added ---- */
 static pfn_t movable_range(struct env *e, pfn_t n, pfn_t frames)
 {
 	for (pfn_t at = 0; at + n <= frames; at += n) {
@@ -336,7 +335,7 @@ static void test_memory(const struct sim_config *cfg)
 	CHECK(now.vu_frames == was.vu_frames - 64);
 	CHECK(sound(&e));
 	expect_all(&e, 5);
-	put_all(&e, 6); /* under pressure: nothing of it comes back by itself */
+	put_all(&e, 6); /* under pressure: no removed frame is used */
 	for (pfn_t i = first; i < first + 64; i++)
 		CHECK(page_of(e.vm, i)->p_flags & P_OFFLINE);
 	CHECK(vm_memory_remove(e.vm, 0, cfg->frames) == VM_NOMEM);
@@ -411,7 +410,7 @@ static void test_zeroed(const struct sim_config *cfg)
 	while (vm_idle(e.vm))
 		n++;
 	CHECK(sound(&e));
-	put_all(&e, 9); /* the pool gives way before anything is paged out for its sake */
+	put_all(&e, 9); /* the pool is emptied before any page is evicted */
 	expect_all(&e, 9);
 	CHECK(vm_shrink(e.vm, 16) == 16);
 	teardown(&e);
@@ -428,7 +427,7 @@ static void reader(void *arg)
 		CHECK(get(e, e->as, i) == i * 7 + 9);
 }
 
-/* While programs wait for the disk, frames are zeroed for those that will ask; and only then. */
+/* While programs wait for the disk, and only then, frames are zeroed for later requests. */
 static void test_idle(const struct sim_config *cfg)
 {
 	struct sim_config slow = *cfg;
@@ -441,7 +440,7 @@ static void test_idle(const struct sim_config *cfg)
 	put_all(&e, 9);
 	CHECK(sim_idle(e.mach, idle, e.vm));
 	sim_spawn(e.mach, reader, &e, "reader");
-	sim_run(e.mach); /* nobody waits: no work was done */
+	sim_run(e.mach); /* no program waits: no work was done */
 	sim_statistics(e.mach, &was);
 	CHECK(was.ss_idle == 0);
 	CHECK(as_swapout(e.as) == 64);
@@ -450,7 +449,7 @@ static void test_idle(const struct sim_config *cfg)
 	CHECK(sim_idle(e.mach, NULL, NULL));
 	sim_statistics(e.mach, &now);
 	CHECK(now.ss_idle >= 40 && sound(&e));
-	CHECK(!vm_idle(e.vm)); /* the pool was full, and nobody has asked */
+	CHECK(!vm_idle(e.vm)); /* the pool was full, and no frame was requested */
 	CHECK(as_advise(e.as, VA, vm_ptob(e.n), ADV_DONTNEED) == VM_OK);
 	for (unsigned i = 0; i < 30; i++)
 		put(&e, e.as, i, i);
@@ -475,7 +474,7 @@ static void promote_once(struct env *e, unsigned size, uint64_t salt)
 	CHECK(hat_mapsize(e->hat, VA) == caps->mc_pageshift[size]);
 	CHECK(sound(e));
 	expect_all(e, salt);
-	/* fork: both see the past, each its own future */
+	/* fork: both see the earlier contents, and each its own later writes */
 	CHECK(as_dup(e->as, &child) == VM_OK);
 	put(e, e->as, mid, 1);
 	put(e, child, mid + 1, 2);
@@ -528,7 +527,7 @@ static void test_promote(const struct sim_config *cfg)
 			CHECK(as_advise(e.as, va(i), VM_PAGESIZE, ADV_DONTNEED) == VM_OK);
 	}
 	CHECK(vm_statistics(e.vm)->promote > 0);
-	/* allocation fails on the way: nothing is lost */
+	/* an allocation fails half-way: no contents are lost */
 	put_all(&e, 11);
 	for (uint64_t nth = 1; nth < 40; nth += 3) {
 		vm_inject(e.vm, VM_INJECT_PAGE, nth);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Page sizes that are wanted: for a range, for the heap and the stack; heeded when memory is plenty, and only then. */
+/*
+ * Preferred page sizes: for a range, for the heap and the stack; obeyed only when memory is
+ * plentiful.
+ */
 #include "tests/vm/segs.h"
 
 static const enum sim_format formats[] = { SIM_X86_64, SIM_LA57, SIM_I386, SIM_PAE, SIM_SV39,
@@ -45,18 +48,18 @@ static void first_write_fills_a_block(void **state)
 		struct as *child;
 
 		start(&t, formats[f], 12288);
-		/* whole blocks, and half a one at each end */
+		/* whole blocks, and half a block at each end */
 		assert_int_equal(map_anon(t.as, BASE - t.bytes / 2, 13 * t.pages, 0), VM_OK);
 		assert_int_equal(
 		    as_setpagesize(t.as, BASE - t.bytes / 2, 13 * t.bytes, t.size), VM_OK);
 		assert_int_equal(as_pagesize(t.as, BASE), t.size);
-		assert_int_equal(get(&t.s, t.as, BASE + PG), 0); /* reading takes no memory */
+		assert_int_equal(get(&t.s, t.as, BASE + PG), 0); /* a read takes no memory */
 		assert_int_equal(mapsize(t.as, BASE + PG), PG);
 		put(&t.s, t.as, BASE + t.bytes + t.bytes / 2 + 8, 77);
 		assert_int_equal(mapsize(t.as, BASE + t.bytes), t.bytes);
 		assert_int_equal(vm_statistics(t.s.vm)->promote, 1);
 		assert_true(rss(t.as) >= t.pages && rss(t.as) < t.pages + 20);
-		put(&t.s, t.as, BASE + 2 * PG, 78); /* where the zeroes were read, too */
+		put(&t.s, t.as, BASE + 2 * PG, 78); /* also where the zeroes were read */
 		assert_int_equal(mapsize(t.as, BASE), t.bytes);
 		assert_int_equal(get(&t.s, t.as, BASE + t.bytes + t.bytes / 2 + 8), 77);
 		assert_int_equal(get(&t.s, t.as, BASE + 2 * PG), 78);
@@ -65,7 +68,7 @@ static void first_write_fills_a_block(void **state)
 		put(&t.s, t.as, BASE + 12 * t.bytes, 1);
 		assert_int_equal(mapsize(t.as, BASE - PG), PG);
 		assert_int_equal(mapsize(t.as, BASE + 12 * t.bytes), PG);
-		/* a fork wants the same, and copies page by page what both have */
+		/* a fork has the same preference, and copies shared pages one by one */
 		assert_int_equal(as_dup(t.as, &child), VM_OK);
 		put(&t.s, child, BASE + 8 * t.bytes, 5);
 		assert_int_equal(mapsize(child, BASE + 8 * t.bytes), t.bytes);
@@ -91,18 +94,18 @@ static void a_size_belongs_to_its_range(void **state)
 	put(&t.s, t.as, BASE + t.bytes, 2);
 	assert_int_equal(mapsize(t.as, BASE), PG);
 	assert_int_equal(mapsize(t.as, BASE + t.bytes), t.bytes);
-	/* taken back: one segment again, what is there stays */
+	/* preference removed: one segment again, and existing pages stay */
 	assert_int_equal(as_setpagesize(t.as, BASE, 4 * t.bytes, 0), VM_OK);
 	assert_int_equal(nsegs(t.as), 1);
 	assert_int_equal(mapsize(t.as, BASE + t.bytes), t.bytes);
 	assert_int_equal(as_pagesize(t.as, BASE + t.bytes), 0);
 	put(&t.s, t.as, BASE + 2 * t.bytes, 3);
 	assert_int_equal(mapsize(t.as, BASE + 2 * t.bytes), PG);
-	/* at creation; merged only with what wants the same */
+	/* at creation; merged only with segments of the same preference */
 	assert_int_equal(as_map(t.as, BASE + 4 * t.bytes, t.bytes, segvn_create, &a), VM_OK);
 	assert_int_equal(nsegs(t.as), 2);
 	assert_int_equal(as_pagesize(t.as, BASE + 4 * t.bytes), t.size);
-	/* what there is not */
+	/* a size that does not exist */
 	a.sa_pagesize = 9;
 	assert_int_equal(as_map(t.as, BASE + 5 * t.bytes, t.bytes, segvn_create, &a), VM_NOTSUP);
 	assert_int_equal(as_setpagesize(t.as, BASE, t.bytes, 9), VM_NOTSUP);
@@ -128,11 +131,11 @@ static void heap_and_stack_have_defaults(void **state)
 		put(&t.s, t.as, BASE, 1);
 		assert_int_equal(mapsize(t.as, BASE), PG);
 		assert_int_equal(as_pagesize_defaults(t.as, t.size, t.size), VM_OK);
-		assert_int_equal(as_pagesize(t.as, BASE), t.size); /* what is mapped already, too */
+		assert_int_equal(as_pagesize(t.as, BASE), t.size); /* pages mapped already, too */
 		assert_int_equal(as_brk(t.as, BASE + 3 * t.bytes - 100, &now), VM_OK);
 		assert_int_equal(nsegs(t.as), 1);
 		fill(&t.s, t.as, BASE, 3 * t.pages, 7);
-		assert_int_equal(mapsize(t.as, BASE), t.bytes); /* it had few pages */
+		assert_int_equal(mapsize(t.as, BASE), t.bytes); /* the block had few pages */
 		assert_int_equal(mapsize(t.as, BASE + t.bytes), t.bytes);
 		assert_int_equal(mapsize(t.as, BASE + 2 * t.bytes), t.bytes);
 		expect(&t.s, t.as, BASE, 3 * t.pages, 7);
@@ -186,7 +189,7 @@ static void nobody_pays_for_a_large_page(void **state)
 	assert_true(vm_statistics(t.s.vm)->pgout > 0);
 	expect(&t.s, t.as, BASE, n, 3);
 	stop(&t);
-	/* without memory for tables and pages in between, it comes page by page */
+	/* without memory for tables, and with pages in between, memory is filled page by page */
 	start(&t, SIM_X86_64, 8192);
 	assert_int_equal(map_anon(t.as, BASE, 2 * t.pages, 0), VM_OK);
 	assert_int_equal(as_setpagesize(t.as, BASE, 2 * t.bytes, t.size), VM_OK);
@@ -206,7 +209,10 @@ static void nobody_pays_for_a_large_page(void **state)
 	stop(&t);
 }
 
-/* Pages of a block have each other's frames, in a circle of n: each gets its own back, by one frame to spare. */
+/*
+ * n pages of a block have each other's frames in a cycle: each gets its right frame, with the help
+ * of one spare frame.
+ */
 static void promote_with_swapped_frames(void **state)
 {
 	(void)state;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the tests of the physical layer share: a system on the stand-in machine, with a policy that watches. */
+/*
+ * Code shared by the tests of the physical layer: a system on the stand-in machine, with a checking
+ * policy.
+ */
 #ifndef QUIRE_TESTS_PHYS_BOX_H
 #define QUIRE_TESTS_PHYS_BOX_H
 
@@ -37,7 +40,7 @@ static inline void assert_sound(struct vm *vm)
 	assert_int_equal(vm_check(vm, print_violation, NULL), 0);
 }
 
-/* A policy that keeps count of what it was told and refuses nonsense. */
+/* A policy that counts its calls and refuses invalid ones. */
 struct fifo {
 	struct page *f_pages;
 	struct page_queue f_queue;

@@ -3,11 +3,12 @@
  * Several programs at once on the simulated machine, which switches between them at locks, waits and accesses; one seed
  * after another, one interleaving after another. The scanner's thread and the disk's interrupts take part.
  *
- * Two spaces, three programs each. In its space a program owns a private range, of which it knows every byte, and takes
- * part in a shared one: each page has a counter word per program, which only that program raises, so it must always read
- * there what it wrote last, although the others write the same page. Programs also fork (the child's bytes must be those
- * at the fork, however the parents go on), unmap and map, drop contents, protect, wire, sync and swap out. At the end
- * everything is compared, and the system is checked and must be empty.
+ * Two spaces, three programs each. In its space a program owns a private range, of which it knows
+ * every byte, and takes part in a shared one: each page has a counter word per program, which only
+ * that program raises, so it must always read there what it wrote last, although the others write
+ * the same page. Programs also fork (the child's bytes must be those at the fork, however the
+ * parents go on), unmap and map, drop contents, protect, wire, sync and swap out. At the end all
+ * memory is compared, and the system is checked and must be empty.
  *
  * The machine has 1 to 8 CPUs. Interrupts that flush TLBs arrive late, in some runs one in twenty never arrives, and there
  * are so few address space numbers that they are given out again all the time. --no-wait breaks the machine: translations are not waited for until all CPUs have dropped them.
@@ -82,7 +83,10 @@ static _Noreturn void fail(const struct race *r, const char *what, enum vm_err e
 	exit(1);
 }
 
-/* Memory may be short for a moment; the program tries again, as a real one would be made to wait. */
+/*
+ * Memory may be short for a moment; the program tries again, as a real program would be made to
+ * wait.
+ */
 static uint64_t get(struct program *p, struct as *as, vaddr_t va)
 {
 	uint64_t v = 0;
@@ -169,7 +173,7 @@ static void do_fork(struct program *p)
 		unsigned i = below(p, OWN), j = below(p, OWN);
 
 		expect(p, "child's page", get(p, child, own_va(p, i)), p->own[i]);
-		put(p, child, own_va(p, j), 7); /* the parent must not see it */
+		put(p, child, own_va(p, j), 7); /* the parent must not see the write */
 		expect(p, "child's own write", get(p, child, own_va(p, j)), 7);
 		expect(p, "parent's page", get(p, p->as, own_va(p, j)), p->own[j]);
 		if (i == j)
@@ -285,13 +289,13 @@ static void report(void *arg, const char *text)
 	fprintf(stderr, "race_test: seed %" PRIu64 ": %s\n", r->seed, text);
 }
 
-/* What the run is given beside its seed. */
+/* The run's parameters, in addition to its seed. */
 struct how {
 	uint64_t seed, rounds;
 	const char *format_name;
 	enum sim_format format;
 	bool split, linux_like, no_wait;
-	bool limited; /* a part of a failing run: may go round for ever */
+	bool limited; /* a part of a failing run may loop forever */
 	const uint64_t *words;
 	uint64_t nwords;
 };
@@ -381,7 +385,7 @@ static void finish(struct race *r)
 	sim_destroy(r->mach);
 }
 
-/* What a seed's programs do, all in turn. */
+/* The operations of a seed's programs, all in turn. */
 static uint64_t *draw_words(const struct how *how, uint64_t *n)
 {
 	uint64_t *words = malloc(how->rounds * NSPACES * NPROGS * sizeof(*words));

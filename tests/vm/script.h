@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A script of random operations: one 64-bit word each, a line a word in hexadecimal; what else is on a line is for the reader. */
+/*
+ * A script of random operations: one 64-bit word each, a line a word in hexadecimal; the rest of a
+ * line is a comment.
+ */
 #ifndef QUIRE_TESTS_SCRIPT_H
 #define QUIRE_TESTS_SCRIPT_H
 
@@ -49,7 +52,7 @@ static inline uint64_t *script_read(const char *name, uint64_t *n)
 	return words;
 }
 
-/* What there is to draw from: the first member of an operation's description. */
+/* The first member of an operation's description, from which operations are drawn. */
 struct script_op {
 	const char *so_name;
 	unsigned so_weight;
@@ -72,7 +75,10 @@ static inline size_t script_draw(uint64_t word, const void *ops, size_t n, size_
 	return i;
 }
 
-/* What is left of a failing script when nothing more can be left out, piece after smaller piece, within so many runs and seconds. */
+/*
+ * Shrinks a failing script by leaving out ever smaller pieces, within that many runs and seconds;
+ * returns its length.
+ */
 static inline uint64_t script_shrink(uint64_t *words, uint64_t n,
     bool (*fails)(const uint64_t *words, uint64_t n, const void *arg), const void *arg,
     unsigned runs, unsigned seconds)
@@ -99,13 +105,16 @@ static inline uint64_t script_shrink(uint64_t *words, uint64_t n,
 }
 
 #define SCRIPT_ENDLESS 77 /* the child used more time of the CPU than it may */
-/* The calling process may use so many seconds of the CPU. */
+/* Limits the CPU seconds of the calling process. */
 static inline void script_limit(unsigned seconds)
 {
 	(void)setrlimit(RLIMIT_CPU, &(struct rlimit){ seconds, seconds + 1 });
 }
 
-/* run(arg) in a child, silent if quiet. Its exit status; 1 if a signal killed it, which is told with *at, the operation. */
+/*
+ * Runs run(arg) in a child, silently if quiet. Returns the child's exit status; 1 if a signal
+ * killed it, which is printed with *at, the operation.
+ */
 static inline int script_child(
     void (*run)(const void *arg), const void *arg, bool quiet, const volatile uint64_t *at)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a bare machine needs of the seams (machine.h, hat.h): how much memory vm_create takes, frames that are no memory,
- * frames that become executable, bits of reference that an instruction fetch sets.
+ * The parts of machine.h and hat.h that a bare machine needs: how much memory vm_create takes,
+ * frames that are no memory, frames that become executable, bits of reference that an instruction
+ * fetch sets.
  */
 #include "hat/mmu.h"
 #include "tests/vm/segs.h"
@@ -40,7 +41,7 @@ static void report(void *arg, const char *text)
 	fail_msg("%s", text);
 }
 
-/* Every frame that is no hole comes on line, and no other, however many the core asks for. */
+/* Every frame that is no hole comes on line, and no other frame, however many the core requests. */
 static void holes_stay_off_line(void **state)
 {
 	static const struct mach_hole holes[] = { { 0, 3 }, { 50, 1 }, { 63, 64 }, { 255, 1 } };
@@ -76,7 +77,10 @@ static uint64_t made_executable(struct sys *s)
 	return st.ss_exec_loaded;
 }
 
-/* The machine hears of it when a frame is loaded executable, and when a loaded one becomes so; not otherwise. */
+/*
+ * The machine is told when a frame is loaded executable, and when a loaded frame becomes
+ * executable; not otherwise.
+ */
 static void the_machine_hears_of_frames_made_executable(void **state)
 {
 	struct segvn_args a = { .sa_prot = PROT_R | PROT_W,

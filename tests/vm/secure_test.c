@@ -21,7 +21,7 @@ static void what_was_writable_is_never_executable(void **state)
 	as = new_as(&s);
 	assert_int_equal(map_prot(as, BASE, RW), VM_OK);
 	assert_int_equal(map_prot(as, BASE + 7 * MB, RW | PROT_X),
-	    VM_OK); /* before: stays, but cannot be made anew */
+	    VM_OK); /* mapped before: the mapping stays, but cannot be made again */
 	as_secure(as, AS_WXORX, 0);
 	assert_int_equal(map_prot(as, BASE + MB, RW | PROT_X), VM_ACCESS);
 	assert_int_equal(map_prot(as, BASE + MB, RW), VM_OK);
@@ -33,7 +33,7 @@ static void what_was_writable_is_never_executable(void **state)
 	assert_int_equal(as_setprot(as, BASE + MB, PG, PROT_R | PROT_X), VM_ACCESS);
 	assert_int_equal(as_setprot(as, BASE + MB, 2 * PG, PROT_R), VM_OK);
 	assert_int_equal(as_setprot(as, BASE + MB + PG, PG, PROT_R | PROT_X),
-	    VM_ACCESS); /* remembered by the parts, too */
+	    VM_ACCESS); /* the parts keep the property, too */
 	assert_int_equal(as_setprot(as, BASE + 7 * MB, 4 * PG, PROT_R), VM_OK);
 	assert_int_equal(as_setprot(as, BASE + 7 * MB, 4 * PG, PROT_R | PROT_X), VM_ACCESS);
 	/* text: can be loaded read-only and then made executable, and never writable while it is */
@@ -42,7 +42,7 @@ static void what_was_writable_is_never_executable(void **state)
 	assert_int_equal(sim_exec(s.m, as, 0, BASE + 3 * MB), VM_OK);
 	assert_int_equal(as_setprot(as, BASE + 3 * MB, 4 * PG, RW), VM_OK);
 	assert_int_equal(as_setprot(as, BASE + 3 * MB, 4 * PG, PROT_R | PROT_X), VM_ACCESS);
-	/* neither a fork, nor a move, nor a message gets round it */
+	/* neither a fork, nor a move, nor a message circumvents it */
 	assert_int_equal(as_dup(as, &child), VM_OK);
 	assert_int_equal(as_setprot(child, BASE + 3 * MB, 4 * PG, PROT_R | PROT_X), VM_ACCESS);
 	assert_int_equal(map_prot(child, BASE + 5 * MB, RW | PROT_X), VM_ACCESS);
@@ -106,7 +106,7 @@ static void places_are_drawn_by_seed(void **state)
 	draw_places(as[1], again);
 	draw_places(as[2], other);
 	draw_places(as[3], none);
-	assert_memory_equal(one, again, sizeof(one)); /* so that a run can be repeated */
+	assert_memory_equal(one, again, sizeof(one)); /* so that a run is reproducible */
 	for (unsigned i = 0; i < DRAWS; i++)
 		same += one[i] == other[i];
 	assert_true(same < 2);

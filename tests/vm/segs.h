@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the tests of address spaces and segments share: a system on a simulated machine, with swap, checked and emptied. */
+/*
+ * Code shared by the tests of address spaces and segments: a system on a simulated machine, with
+ * swap, checked and emptied.
+ */
 #ifndef QUIRE_TESTS_SEGS_H
 #define QUIRE_TESTS_SEGS_H
 
@@ -61,7 +64,7 @@ static inline void sys_init(struct sys *s, pfn_t frames, uint64_t swap_pages)
 	sys_init_cfg(s, &cfg, swap_pages);
 }
 
-/* Everything must have been given back. */
+/* All memory must have been given back. */
 static inline void sys_fini(struct sys *s)
 {
 	struct vm_usage u;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Shared page tables: one set of them for all, changes reach everybody, pages are paged and locked for everybody. */
+/*
+ * Shared page tables: one set of tables for all spaces; changes, page-out and locks take effect in
+ * all of them.
+ */
 #include "tests/vm/segs.h"
 
 #include <quire/kseg.h>
@@ -93,7 +96,7 @@ static void changes_reach_every_sharer(void **state)
 			assert_int_equal(
 			    get(&s, as[(i + 1) % 4], at[(i + 1) % 4] + i * (step / 16)), 100 + i);
 		assert_int_equal(as_advise(as[0], at[0], 4 * step, ADV_PAGEOUT), VM_OK);
-		assert_sound(&s); /* no TLB has anything of it left */
+		assert_sound(&s); /* no TLB has an entry of it left */
 		assert_int_equal(hat_probe(as_hat(as[3]), at[3], NULL), PFN_INVALID);
 		for (uint64_t i = 0; i < 64; i++)
 			assert_int_equal(get(&s, as[i % 4], at[i % 4] + i * (step / 16)), 100 + i);
@@ -107,12 +110,12 @@ static void changes_reach_every_sharer(void **state)
 		put(&s, child, at[1] + 16, 9);
 		assert_int_equal(get(&s, as[2], at[2] + 16), 9);
 		assert_int_equal(
-		    as_unmap(as[2], at[2], step), VM_NOTSUP); /* as a whole or not at all */
+		    as_unmap(as[2], at[2], step), VM_NOTSUP); /* completely or not at all */
 		assert_int_equal(as_unmap(as[2], at[2], 4 * step), VM_OK);
 		assert_int_equal(try_get(&s, as[2], at[2], &v), VM_NOMAP);
 		assert_int_equal(as_setprot(as[1], at[1], 4 * step, PROT_R), VM_NOTSUP);
 		assert_sound(&s);
-		spt_rele(a.pa_spt); /* the mappings keep it */
+		spt_rele(a.pa_spt); /* the mappings keep the memory */
 		assert_int_equal(get(&s, child, at[1] + 16), 9);
 		as_free(child);
 		for (unsigned i = 0; i < 4; i++)
@@ -145,7 +148,7 @@ static void shared_tables_answer_every_call(void **state)
 	assert_int_equal(as_unmap(a, 8 * MB, PG), VM_NOTSUP);
 	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_POPULATE_WRITE), VM_OK);
 	fill(&s, a, 8 * MB, 8, 5);
-	/* advice that would suit this space alone is not taken; advice about the memory is */
+	/* advice for this space alone is ignored; advice about the memory is taken */
 	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_DONTNEED), VM_OK);
 	expect(&s, b, 8 * MB, 8, 5);
 	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_REMOVE), VM_NOTSUP);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Writes that end within a page, and power that fails. The promises: a write that the disk owns up to having torn loses
- * nothing: its pages stay dirty in memory and are written again, whole, elsewhere (swap) or at the same place (files);
- * the error of a file is told at the next sync. A write that the disk claims to have made is found out when it is read,
- * if the area has sums (vnode_summed), and is SIGBUS (VM_IO) for that page alone; never wrong bytes.
+ * Writes that end within a page, and power that fails. The promises. A torn write that the disk
+ * reports loses nothing: its pages stay dirty in memory and are written again as a whole, elsewhere
+ * (swap) or at the same place (files); the next sync reports a file's error. A torn write that the
+ * disk reports as done is detected at the read, if the area has sums (vnode_summed), and gives
+ * SIGBUS (VM_IO) for that page alone; never wrong bytes.
  */
 #include "tests/vm/segs.h"
 
@@ -32,7 +33,7 @@ static enum vm_err look(struct sys *s, struct as *as, unsigned i, uint64_t gener
 	return e;
 }
 
-/* Swaps the space out, and nothing stays in the cache list either. */
+/* Swaps the space out; no page stays in the cache list either. */
 static uint64_t swap_out(struct sys *s, struct as *as)
 {
 	struct page *pp, *taken[128];
@@ -110,7 +111,7 @@ static void a_file_is_whole_after_the_next_sync(void **state)
 		put_all(&s, as, 4, 2);
 		sim_disk_tear(file, 1, at / SECTORS, at % SECTORS, true);
 		assert_int_equal(as_sync(as, BASE, 4 * PG, 0), VM_IO);
-		/* on disk there is a page of both, and nobody gets to see it */
+		/* the disk has a mixed page, which is never returned */
 		disk = sim_disk_data(file);
 		if (at % SECTORS != 0) {
 			assert_int_equal(
@@ -165,10 +166,11 @@ static void a_torn_write_nobody_owned_up_to_is_found(void **state)
 		assert_int_equal(swap_out(&s, as), 16);
 		for (unsigned i = 0; i < 16; i++)
 			lost += look(&s, as, i, 2) == VM_IO;
-		assert_int_equal(lost, 16 - torn); /* each page from the tear on, and no other */
+		/* each page from the tear on, and no other page */
+		assert_int_equal(lost, 16 - torn);
 		assert_true(vnode_summed_wrong(s.swap) > 0);
 		assert_int_equal(as_advise(as, BASE, 16 * PG, ADV_DONTNEED), VM_OK);
-		put_all(&s, as, 16, 3); /* new contents need nothing old */
+		put_all(&s, as, 16, 3); /* new contents do not need the old */
 		assert_int_equal(look(&s, as, 15, 3), VM_OK);
 		as_free(as);
 		vnode_rele(disk);
@@ -206,8 +208,9 @@ static void what_rots_on_the_disk_is_found(void **state)
 
 /* ---- power ---- */
 /*
- * The power of a file's disk fails at some moment of a run of writes and syncs: the sync under way says so, memory has the
- * newest bytes, each sector on disk is of one generation; when the power is back the next sync makes it whole.
+ * The power of a file's disk fails at some moment of a run of writes and syncs: the sync under way
+ * reports it, memory has the newest bytes, and each sector on disk is of one generation; when the
+ * power is back, the next sync writes everything.
  */
 static void power_fails_at_any_moment(void **state)
 {
