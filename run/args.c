@@ -57,7 +57,7 @@ long args_length(const char *s, size_t max)
 			return -EFAULT;
 		for (size_t i = 0; i < n; i++)
 			if (piece[i] == '\0')
-				return (long)(at + i);
+				return at + i <= max ? (long)(at + i) : -E2BIG;
 		at += n;
 	}
 	return -E2BIG;
