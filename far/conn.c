@@ -46,7 +46,7 @@ static bool wait_for(int fd, short events, uint64_t until)
 struct tries {
 	struct pollfd fd[TRIES];
 	unsigned n;
-	int error; /* of the last that failed */
+	int error; /* error of the address that failed last */
 };
 
 /* Begins an attempt. True: the address answered at once, and its socket is the last of t->fd. */

@@ -37,8 +37,8 @@ struct ask {
 };
 
 /*
- * What libnbd says, with the way out where one is known. True: the same answer is to be expected at another time. A word of psk is
- * said where keys are used.
+ * Turns libnbd's error into one line, with the way out if one is known. psk: the URL uses
+ * pre-shared keys. True: a later try will fail, too.
  */
 static bool why_nbd(bool psk, char why[FAR_WHY])
 {
@@ -63,7 +63,7 @@ static bool why_nbd(bool psk, char why[FAR_WHY])
 			(void)snprintf(why, FAR_WHY, "%s", known[i].why);
 			return known[i].final;
 		}
-	/* Not the name of libnbd's function. */
+	/* The name of libnbd's function is left out. */
 	if (strncmp(text, "nbd_", 4) == 0 && (colon = strstr(text, ": ")) != NULL)
 		text = colon + 2;
 	(void)snprintf(why, FAR_WHY, "%s", text);
@@ -152,8 +152,9 @@ static bool await_handshake(struct nbd_handle *h, uint64_t until)
 }
 
 /*
- * Begins the connection. libnbd takes the first address of a name and no other, so the connection is made here. Not where a
- * certificate is verified: libnbd knows against which name only if it connects by that.
+ * Begins the connection. libnbd tries only the first address of a name, so the connection is made
+ * here, except when a certificate is verified: libnbd verifies the name only if it connects by
+ * name.
  */
 static bool begin_connection(struct nbd_handle *h, const struct far_url *u,
     const struct far_settings *set, uint64_t until, char why[FAR_WHY])
@@ -168,7 +169,7 @@ static bool begin_connection(struct nbd_handle *h, const struct far_url *u,
 	return fd >= 0 && nbd_aio_connect_socket(h, fd) == 0; /* the socket is libnbd's now */
 }
 
-/* *final: it will not do at another time. */
+/* *final: a later try will fail, too. */
 static struct nbd_handle *connect_one(const struct far_url *u, const struct far_settings *set,
     uint64_t until, bool *final, char why[FAR_WHY])
 {

@@ -138,7 +138,7 @@ const struct call calls[] = {
 	{ SYS_capset, CALL_NUMBER, "capset", "as setuid" },
 	{ NR_landlock_restrict_self, CALL_NUMBER, "landlock_restrict_self",
 	    "as setuid; the C library has none" },
-	/* ---- descriptors: ours look closed ---- */
+	/* ---- descriptors: the runtime's look closed to the program ---- */
 	{ SYS_close, CALL_NUMBER, "close", "ours look closed" },
 	{ SYS_dup2, CALL_NUMBER, "dup2", "ours look closed" },
 	{ SYS_dup3, CALL_NUMBER, "dup3", "ours look closed" },

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the files of the memory engine share: pieces.c, track.c, adopt.c, release.c (tracked
- * ranges), protect.c, map.c, mprotect.c, advise.c, remap.c (the calls), marks.c (marks on ranges).
- * Unless stated otherwise, each function runs on a stack of the runtime with h_lock held as reader,
- * and returns what the system call would: the value, or a negative errno.
+ * Declarations shared by the files of the memory engine: pieces.c, track.c, adopt.c, release.c
+ * (tracked ranges), protect.c, map.c, mprotect.c, advise.c, remap.c (the calls), marks.c (marks on
+ * ranges). Unless stated otherwise, each function runs on a stack of the runtime with h_lock held
+ * as reader, and returns what the system call would: the value, or a negative errno.
  */
 #ifndef QUIRE_RUN_ENGINE_H
 #define QUIRE_RUN_ENGINE_H

@@ -418,7 +418,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
  */
 __attribute__((destructor)) static void end(void) { host_count(); }
 
-/* ---- interposed by symbol: our descriptors look closed ---- */
+/* ---- interposed by symbol: the runtime's descriptors look closed ---- */
 #define EXPORT __attribute__((visibility("default")))
 
 static int find_errno(const struct elf_object *o, void *arg)

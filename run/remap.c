@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mremap of tracked ranges. A process that is not managed lets the kernel move the pages; a managed
- * one moves the segment (as_move) to a fresh mapping.
+ * process moves the segment (as_move) to a new mapping.
  *
  * Locks: h_lock as reader.
  */
@@ -258,8 +258,8 @@ long call_mremap(struct host *h, long old, long oldlen, long newlen, int flags, 
 		 */
 		if (h->h_managed)
 			(void)as_unlock(h->h_as, (uint64_t)r, n);
-		(void)call_mlock(
-		    h, SYS_mlock, r, (long)n, 0); /* as far as it can be, as natively */
+		/* the part before the failure is moved, as natively */
+		(void)call_mlock(h, SYS_mlock, r, (long)n, 0);
 		(void)host_mark(h, MARK_LOCKED, (uint64_t)r, (uint64_t)r + n);
 	}
 	return r;

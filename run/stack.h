@@ -8,7 +8,7 @@
 #define NSTACKS 64u
 #define STACKSIZE (64u * 1024u)
 #define ENTER_BYTES 256u
-#define TLSROOM 1024u /* below a thread pointer: nothing here uses it */
+#define TLSROOM 1024u /* room below a thread pointer, which no code here uses */
 struct block {
 	long b_arg[6];
 	enum op b_op;

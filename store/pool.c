@@ -6,7 +6,7 @@
  * Object: one stored page. An entry of the object table tells its place: the entry alone (if all
  * 64-bit words of the page are equal), or an offset in a segment. Entries never move, so a handle
  * is an index. Segment: 64 KiB of the log, in a slot of the shared memory, or in a block of the
- * file, or (while being written) in both. Pages are appended to the open segment; a full one is
+ * file, or (while being written) in both. Pages are appended to the open segment; a full segment is
  * sealed and queued. When memory is short, the oldest sealed segment is written to the file
  * unchanged, one sequential write of many pages. If less than half of a segment is live and fits
  * the open segment, its live objects are appended again instead. Pages that do not compress have an

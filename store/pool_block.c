@@ -183,7 +183,10 @@ void pool_block_stored_locked(struct pool_shared *s, uint32_t block)
 	POOL_ASSERT(pool_held(s));
 	if (f == NULL || f->fp_used <= f->fp_room)
 		return;
-	/* The place holds more than it did: others have freed room there. How much is not known. */
+	/*
+	 * The place has more room than before: other users have freed room there. The amount is not
+	 * known.
+	 */
 	room = f->fp_used + f->fp_used / ROOM_PART;
 	__atomic_store_n(&f->fp_room, room < f->fp_blocks ? room : f->fp_blocks, __ATOMIC_RELAXED);
 }

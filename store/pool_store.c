@@ -10,7 +10,7 @@
 
 #define BATCH POOL_BATCH
 
-/* To be packed later. */
+/* Is the page to be packed later? */
 static void keep_young(const void *page, struct packed *k)
 {
 	*k = (struct packed){ .data = page };

@@ -5,9 +5,9 @@
  *
  * Packing a page takes several times as long as the rest of storing it. If a thread calls
  * pool_work() (the packer: in `quire run` a thread of the supervisor) a storing thread only copies
- * its page into a young segment; the packer moves it to the log behind its back, on another CPU.
- * The packer is not a thread of the storing process: while a process runs on two CPUs, each move of
- * one of its pages interrupts the other CPU, which costs more than packing the page. A page that is
+ * its page into a young segment; the packer later moves the page to the log, on another CPU. The
+ * packer is not a thread of the storing process: while a process runs on two CPUs, each move of one
+ * of its pages interrupts the other CPU, which costs more than packing the page. A page that is
  * loaded while it is young was never packed.
  *
  * No thread ever waits for the packer. Young pages take memory unpacked: YOUNG_FEW segments, and
@@ -149,7 +149,7 @@ static int is_pinned(const struct segment *g, uint32_t pin)
 }
 
 struct work {
-	uint32_t object, off; /* of the data in the segment */
+	uint32_t object, off; /* offset of the data in the segment */
 };
 
 static int is_there(struct pool_shared *s, uint32_t i, const struct work *w)

@@ -186,7 +186,7 @@ int64_t sys_shmctl(const uint64_t *a)
 	mach_mutex_enter(&shm_lock);
 	if ((s = seg_of(a[0])) == NULL) {
 		r = -EINVAL;
-	} else if (a[1] == 0) { /* IPC_RMID: mappings keep the memory, the id goes */
+	} else if (a[1] == 0) { /* IPC_RMID: mappings keep the memory, the id becomes invalid */
 		s->s_removed = true;
 		drop_if_gone(s);
 	} else if (a[1] == 2 || a[1] == 13) { /* IPC_STAT, SHM_STAT */

@@ -29,7 +29,7 @@
 struct fiber_san {
 	const void *fs_stack;
 	size_t fs_size;
-	void *fs_fake; /* ASan's, while the fiber is away */
+	void *fs_fake; /* AddressSanitizer's data while the fiber does not run */
 	void *fs_tsan;
 };
 

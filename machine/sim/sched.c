@@ -214,7 +214,7 @@ bool sim_idle(struct mach *m, bool (*fn)(void *), void *arg)
 			m->m_idler->f_state = F_IDLE;
 	} else {
 		while (m->m_idler->f_state != F_IDLE)
-			switch_fiber(m); /* a piece of work goes on */
+			switch_fiber(m); /* a piece of idle work continues */
 	}
 	m->m_idledone = false;
 	m->m_idlearg = arg;
@@ -587,7 +587,7 @@ static bool cv_wait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t deadline
 	f->f_mutex = mx;
 	f->f_deadline = deadline;
 	f->f_timedout = false;
-	wait_for(m, F_CV, cv); /* the scheduler chose us with the mutex free */
+	wait_for(m, F_CV, cv); /* the scheduler chose this fiber while the mutex is free */
 	held_push(m, l, l->mx_rank, l->mx_name, true);
 	l->mx_owner = f;
 	return !f->f_timedout;

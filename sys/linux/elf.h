@@ -29,8 +29,8 @@ bool elf_at(uint64_t header, struct elf_object *);
 /* The address of a defined symbol of the object; NULL: the object has no symbol of that name. */
 void *elf_symbol(const struct elf_object *, const char *name);
 /*
- * Calls visit for each object that the loader has mapped, the program first, until it answers
- * nonzero, and returns that; else 0. No other thread may load or unload an object meanwhile.
+ * Calls visit for each object that the loader has mapped, the program first, until visit returns
+ * nonzero, and returns that value; else 0. No other thread may load or unload an object meanwhile.
  */
 int elf_each(int (*visit)(const struct elf_object *, void *arg), void *arg);
 #endif

@@ -279,7 +279,7 @@ BAD = ({"delay": 0.0002, "pieces": 16000}, {"cut": 1 << 19, "cuts": 3, "how": "r
 
 
 def over_bad_nets(port, url, nets):
-    """url: of a port. The run's output is the same over each, and every cut has been made."""
+    """url: of a port. The run's output is the same over each bad net, and every cut has been made."""
     for bad in nets:
         with BadNet(port, **bad) as net:
             said = SMALL.equal("--swap", url(net.port), "--far-timeout", "3s")

@@ -57,7 +57,7 @@ class Program:
     needs = ()
     sizes = {}
     outputs = ()
-    shares = (4,)       # the program runs in its peak divided by each
+    shares = (4,)       # the program runs in its peak memory divided by each of these numbers
     slack = 0           # bytes of the cgroup in addition to the budget and the common slack: memory that Quire leaves to the kernel
     processes = 1       # number of processes as large as the largest, at a time
 

@@ -64,7 +64,8 @@ static void a_string_has_its_length_wherever_it_lies(void **state)
 	memset(area, 'x', MOST);
 	for (size_t end = 0; end < MOST; end++) {
 		area[end] = '\0';
-		for (size_t from = end > 300 ? end - 300 : 0; from <= end; from += 1 + (end - from) / 7)
+		for (size_t from = end > 300 ? end - 300 : 0; from <= end;
+		     from += 1 + (end - from) / 7)
 			assert_int_equal(args_length(area + from, MOST), (long)(end - from));
 		area[end] = 'x';
 	}

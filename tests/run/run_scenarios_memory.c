@@ -260,7 +260,8 @@ static int own_faults(void)
 	EXPECT(mprotect(late, PAGE, PROT_NONE) == 0);
 	late[PAGE] = 7;
 	reg.range.start = (uintptr_t)late;
-	EXPECT(syscall(SYS_ioctl, faults_fd, UFFDIO_REGISTER, &reg) == 0); /* so it was not seen */
+	/* so the page was not noticed */
+	EXPECT(syscall(SYS_ioctl, faults_fd, UFFDIO_REGISTER, &reg) == 0);
 	EXPECT(syscall(SYS_ioctl, faults_fd, UFFDIO_API, NULL) == -1 && errno == EFAULT);
 	EXPECT(mprotect(late, PAGE, PROT_READ | PROT_WRITE) == 0);
 	EXPECT(late[PAGE] == 7 && late[PAGE + 1] == 0);

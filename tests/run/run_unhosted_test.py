@@ -88,8 +88,8 @@ def terminal_until(argv, word):
 
 def seen_while_it_runs():
     """
-    In the live line, and in the report: a static program that a hosted one starts, whose memory is all its own; and
-    what a static program starts that has closed all its descriptors, the family's gate among them.
+    In the live line, and in the report: a static program started by a hosted program; and a program started by a
+    static program that has closed all its descriptors, the family's gate included.
     """
     if STATIC is None:
         return

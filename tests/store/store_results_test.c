@@ -77,7 +77,8 @@ static void a_full_table_of_members_records_no_further_process(void **state)
 	assert_int_equal(pool_join(&second, 2), 0);
 	assert_int_equal(pool_join(&third, 3), -EAGAIN);
 	assert_int_equal(pool_fork_begin(&third), -EAGAIN);
-	assert_int_equal(pool_fork_begin(&second), -EAGAIN); /* the child would need an entry, too */
+	assert_int_equal(
+	    pool_fork_begin(&second), -EAGAIN); /* the child would need an entry, too */
 	assert_int_equal(store_page(&third, PACKED(1), &h), 0);
 	expect(&r, h, PACKED(1));
 	pool_unref(&third, h);
@@ -274,8 +275,8 @@ static void a_full_ring_refuses_and_a_dead_server_is_an_error(void **state)
 	memset(sector, 0x5a, sizeof sector);
 	far_ring_format(ring);
 	for (unsigned i = 0; i < FAR_RING_DEPTH; i++)
-		assert_int_equal(far_ring_begin(ring, 7, FAR_SLOT_WRITE, (uint64_t)i * FAR_RING_UNIT, PAGE,
-				     sector, &ticket[i]),
+		assert_int_equal(far_ring_begin(ring, 7, FAR_SLOT_WRITE,
+				     (uint64_t)i * FAR_RING_UNIT, PAGE, sector, &ticket[i]),
 		    0);
 	assert_int_equal(far_ring_begin(ring, 7, FAR_SLOT_READ, 0, PAGE, NULL, &more), -EAGAIN);
 	assert_false(far_ring_ready(ring, ticket[0]));
@@ -297,7 +298,8 @@ static void the_slots_of_a_dead_client_are_free_unless_the_server_has_them(void 
 	far_ring_format(ring);
 	assert_int_equal(far_ring_begin(ring, 8, FAR_SLOT_WRITE, 0, PAGE, sector, &mine), 0);
 	assert_int_equal(far_ring_begin(ring, 9, FAR_SLOT_WRITE, 0, PAGE, sector, &taken), 0);
-	assert_true(far_slot_move(&ring->fr_slot[taken], far_word(FAR_ASKED, 9), far_word(FAR_TAKEN, 9)));
+	assert_true(
+	    far_slot_move(&ring->fr_slot[taken], far_word(FAR_ASKED, 9), far_word(FAR_TAKEN, 9)));
 	far_ring_release(ring, 9);
 	/* the server answers: no client collects, so the slot is free at once */
 	far_slot_done(&ring->fr_slot[taken]);

@@ -32,7 +32,10 @@ static void report(void *arg, const char *text)
 	print_error("check: %s\n", text);
 }
 
-/* Every frame is taken, then of those with an even number half are given back: no two free ones are neighbours. */
+/*
+ * Takes every frame, then gives half of the frames with an even number back: no two free frames are
+ * neighbours.
+ */
 static int setup(void **state)
 {
 	struct env *e = calloc(1, sizeof(*e));
