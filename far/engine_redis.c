@@ -87,6 +87,7 @@ struct far_link {
 	bool cluster;
 	unsigned n;
 	struct node node[NODES];
+	uint32_t covered;         /* slots that have an owner in the last map */
 	uint8_t owner[FAR_SLOTS]; /* number of the node; a single server is 0 */
 	struct ios again;         /* requests to be asked again after the map was read anew */
 	uint64_t refresh_at;      /* time to ask for the map; UINT64_MAX: the map is up to date */
@@ -397,8 +398,8 @@ static void take_row(struct far_link *l, const struct node *from, const redisRep
 
 	if (row->type != REDIS_REPLY_ARRAY || row->elements < 3)
 		return;
-	for (size_t i = 2; i < row->elements;
-	     i++) { /* replicas are recorded, too, as they may become masters */
+	/* replicas are recorded, too, as they may become masters */
+	for (size_t i = 2; i < row->elements; i++) {
 		const redisReply *at = row->element[i];
 		struct node *one;
 
@@ -407,19 +408,18 @@ static void take_row(struct far_link *l, const struct node *from, const redisRep
 		(void)snprintf(
 		    port, sizeof port, "%u", (unsigned)(at->element[1]->integer & 0xffff));
 		one = node_of(l, at->element[0]->len > 0 ? at->element[0]->str : from->host, port);
-		if (i == 2)
-			nd = one;
+		nd = i == 2 ? one : nd;
 	}
-	for (long long s = row->element[0]->integer; nd != NULL && s <= row->element[1]->integer;
-	     s++)
-		if (s >= 0 && s < (long long)FAR_SLOTS)
-			l->owner[s] = (uint8_t)(nd - l->node);
+	for (long long s = row->element[0]->integer, to = row->element[1]->integer;
+	     nd != NULL && s >= 0 && s <= to && s < (long long)FAR_SLOTS; s++, l->covered++)
+		l->owner[s] = (uint8_t)(nd - l->node);
 }
 
 static bool take_slots(struct far_link *l, const struct node *from, const redisReply *r)
 {
 	if (r->type != REDIS_REPLY_ARRAY || r->elements == 0)
 		return false;
+	l->covered = 0;
 	for (size_t i = 0; i < r->elements; i++)
 		take_row(l, from, r->element[i]);
 	return true;
@@ -869,6 +869,12 @@ static struct far_link *redis_open(const struct far_url *u, const struct far_set
 		if (l->cluster && !learn_slots(l, nd, until)) {
 			(void)snprintf(
 			    why, FAR_WHY, "the cluster has no slots: it is not made yet");
+			continue;
+		}
+		if (l->cluster && l->set->fit && l->covered < FAR_SLOTS) {
+			(void)snprintf(why, FAR_WHY,
+			    "%u of the cluster's slots have no master: see redis-cli --cluster fix",
+			    FAR_SLOTS - l->covered);
 			continue;
 		}
 		if (fits_now(l, &refused, why))

@@ -79,6 +79,7 @@ static int step(
 		if (rc == 0 && memcmp(buf, want, len) != 0) {
 			printf("wrong bytes: client %u, unit %u, version %llu\n", client, u,
 			    (unsigned long long)version[u]);
+			(void)fflush(stdout);
 			return 1;
 		}
 	}

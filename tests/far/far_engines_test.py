@@ -15,6 +15,7 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_bad_net import BadNet  # noqa: E402
+from far_fake_redis import FakeRedis  # noqa: E402
 from far_hosted import Host, marked, processes_of, processes_where  # noqa: E402
 from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, long, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
@@ -148,6 +149,12 @@ def quire_far_that_is_killed_is_sigbus():
         out, err = p.communicate(timeout=250)
         assert p.returncode == -signal.SIGBUS and "quire-far has ended" in err, "status %d: %s" % (p.returncode, err)
         assert wait_until(lambda: r.keys() == 0 and not processes_of(r.port)), "keys are left"
+
+
+@needs()
+def a_page_of_which_redis_turns_a_bit_is_sigbus():
+    with FakeRedis("a page with a bit turned", rate=1.0, after=100) as r:
+        ends_in_sigbus(start("--swap", "redis://127.0.0.1:%d?size=64M" % r.port))
 
 
 # ---- waiting ----

@@ -487,6 +487,16 @@ def a_cluster_one_of_whose_masters_evicts_is_refused():
         assert rc == 125 and "evicts keys" in err and "port %d" % c.roles("master")[-1].port in err, err
 
 
+@needs("redis-server", "redis-cli")
+def a_cluster_some_of_whose_slots_have_no_master_is_refused():
+    """It was taken, and pages of such slots were kept in memory, each after the time-out."""
+    with Cluster() as c:
+        for n in c.nodes:
+            n.cli("cluster", "delslotsrange", "100", "199")
+        rc, _, err = hosted("--swap", c.url() + "?size=64M", "--far-timeout", "1s")
+        assert rc == 125 and "100 of the cluster's slots have no master" in err and err.count("\n") == 1, err
+
+
 @needs("redis-server", "redis-cli", "nbdkit")
 def check_says_in_one_line_what_is_wrong():
     with Redis("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as evicts, Redis(password="sesame") as r, \

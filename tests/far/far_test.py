@@ -14,6 +14,7 @@ import threading
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from bound import bound  # noqa: E402
+from far_fake_redis import BAD, FakeRedis  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, certificates, nbd_certificates, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 FAR, DRIVE = sys.argv[1:3]
@@ -300,6 +301,15 @@ def a_slot_that_moves_is_followed():
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
             assert rc == 0
         all_right(c.url(), during=move)
+
+
+@needs()
+def redis_that_answers_badly_ends_nothing():
+    """The requests that got such answers fail, or are asked again; what is read is right, but where the server has changed it."""
+    for how in BAD:
+        if "bit" not in how:  # only the store has sums
+            with FakeRedis(how) as r:
+                all_right("redis://127.0.0.1:%d" % r.port, ops=150, errors=None, far=["--timeout", "600"])
 
 
 # ---- NBD ----
