@@ -221,10 +221,9 @@ def run(which, kernel, directory, memory, name, icount, timeout, append=''):
             got[k] = values[-1] - values[0]
         up = [float(v) for v in re.findall(r'^(\d+\.\d+) \d+\.\d+$', text, re.M)]
         got['guest'] = up[-1] - up[0]
-        # user, nice, system, idle, waiting for disks, interrupts, ... in hundredths of a second
-        ticks = [[int(v) for v in line.split()] for line in re.findall(r'^cpu +([\d ]+)$', text, re.M)]
-        busy = [sum(t[:3] + t[5:8]) / 100 for t in ticks]
-        got['busy'] = busy[-1] - busy[0]
+        # idling and waiting for disks, in hundredths of a second. Debian's kernel measures these two; its times of work are sampled
+        idle = [sum(int(v) for v in line.split()[3:5]) / 100 for line in re.findall(r'^cpu +([\d ]+)$', text, re.M)]
+        got['busy'] = got['guest'] - (idle[-1] - idle[0])
         got['boot'] = boot
         got['output'] = re.search(r'^BEGIN\n+(.*)^END 0$', text, re.M | re.S).group(1)
         if which == 'quire' and 'vm_check: 0 violations' not in text:
