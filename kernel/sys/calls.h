@@ -57,7 +57,10 @@
 	X(timer_create, 222, 107) X(timer_settime, 223, 110) X(timer_gettime, 224, 108) X(timer_getoverrun, 225, 109)         \
 	X(timer_delete, 226, 111) X(timerfd_create, 283, 85) X(timerfd_settime, 286, 86) X(timerfd_gettime, 287, 87)          \
 	X(signalfd, 282, -1) X(signalfd4, 289, 74) X(eventfd, 284, -1)                                                         \
-	X(connect, 42, 203) X(accept, 43, 202) X(bind, 49, 200) X(listen, 50, 201) X(accept4, 288, 242) X(semget, 64, 190) X(semop, 65, 193) X(semctl, 66, 191) X(semtimedop, 220, 192) X(sendmmsg, 307, 269) X(recvmmsg, 299, 243)                        \
+	X(connect, 42, 203) X(accept, 43, 202) X(bind, 49, 200) X(listen, 50, 201) X(accept4, 288, 242) X(setxattr, 188, 5) X(lsetxattr, 189, 6) X(fsetxattr, 190, 7) X(getxattr, 191, 8) X(lgetxattr, 192, 9)               \
+	X(fgetxattr, 193, 10) X(listxattr, 194, 11) X(llistxattr, 195, 12) X(flistxattr, 196, 13)                              \
+	X(removexattr, 197, 14) X(lremovexattr, 198, 15) X(fremovexattr, 199, 16)                                              \
+	X(semget, 64, 190) X(semop, 65, 193) X(semctl, 66, 191) X(semtimedop, 220, 192) X(sendmmsg, 307, 269) X(recvmmsg, 299, 243)                        \
 	X(clock_settime, 227, 112) X(settimeofday, 164, 170) X(riscv_flush_icache, -1, 259) X(riscv_hwprobe, -1, 258)
 /* clang-format on */
 

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "programs.h"
@@ -311,6 +312,17 @@ static void odd_offsets_are_refused(void)
 	unlink("/tmp/odd");
 }
 
+/* ls once reported that the call is not there. */
+static void no_access_list_is_no_error_to_report(void)
+{
+	char b[16];
+
+	CHECK(lgetxattr("/tmp", "system.posix_acl_access", b, sizeof(b)) == -1 &&
+	    (errno == ENOTSUP || errno == ENODATA));
+	CHECK(getxattr("/tmp", "user.none", b, sizeof(b)) == -1 &&
+	    (errno == ENOTSUP || errno == ENODATA));
+}
+
 /* ---- names ---- */
 static int is_there(const char *path, struct stat *st)
 {
@@ -383,6 +395,7 @@ const struct test file_tests[] = {
 	T(descriptors_of_others_are_read_while_they_change, 1),
 	T(a_shared_offset_moves_once, 0),
 	T(odd_offsets_are_refused, 1),
+	T(no_access_list_is_no_error_to_report, 1),
 	T(names_survive_want_of_memory, 1),
 	{ NULL, NULL, 0 },
 };
