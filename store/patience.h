@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Of one kind of answer. Zeroed at first. */
+/* The state for one kind of answer. Zeroed at first. */
 struct patience {
 	uint32_t pt_looks; /* polls of a recent wait, on average */
 	uint32_t pt_long;  /* waits so far during which the average was long */

@@ -518,7 +518,7 @@ static void test_device(struct env *e)
 	CHECK(consistent(e));
 }
 
-/* A device below memory and one in a hole of it, by their physical addresses. */
+/* A device below memory and a device in a hole of memory, by their physical addresses. */
 static void test_device_below(struct env *e)
 {
 	const struct mach_caps *c = e->caps;

@@ -963,7 +963,7 @@ def forwarded_signals():
         p.send_signal(s)
         status, _, _ = finish(p)
         check(status == 40 + s, s, status)
-    # a group that has a parent in its session: in an orphaned one nothing stops
+    # a group that has a parent in its session: processes of an orphaned group do not stop
     p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "loop", "2500"], preexec_fn=lambda: os.setpgid(0, 0))
     ready(p)
     child = child_of(p.pid)

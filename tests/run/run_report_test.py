@@ -81,7 +81,9 @@ def family():
     check(out.count("touched 3000 pages") == 3, out)
     near("forks", r["forks"], 3, 3)
     near("first touches of three", r["faults_zero"], 1, 3 * 3000 + 1000)
-    near("most in use", r["charged_peak_bytes"], 8 * MIB, 16 * MIB)
+    # The pool may take a few pages before frames make room for them (run/family.h); the report tells how many.
+    near("beyond the budget", r["beyond_bytes"], 0, 64 * PAGE)
+    near("most in use", r["charged_peak_bytes"], 8 * MIB, 16 * MIB + r["beyond_bytes"])
 
 
 def the_first_to_go_are_not_in_use():

@@ -207,7 +207,7 @@ static int moves_child(void *arg)
 	return wrong(p, 2 * MIB, 5) == 0 ? 0 : 2;
 }
 
-/* mremap() of what is not plain. */
+/* mremap() of mappings that are not private anonymous memory. */
 static int moves(void)
 {
 	char *p = map(3 * MIB), *q, *r;

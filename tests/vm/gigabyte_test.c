@@ -107,7 +107,10 @@ static void a_fork_shares_it_and_a_write_splits_it(struct sys *s, struct as *as)
 	put_word(s, as, 777, word(777));
 	assert_int_equal(hat_mapsize(as_hat(as), VA + 777 * PG), 12);
 	assert_int_equal(hat_mapsize(as_hat(as), VA + 512 * MB), 21);
-	/* a fault for each page makes it writable again, then it can be one once more */
+	/*
+	 * a fault for each page makes it writable again; then the pages can become one translation
+	 * again
+	 */
 	for (uint64_t i = 0; i < PAGES; i++)
 		put_word(s, as, i, word(i));
 	promote(s, as, GB);

@@ -746,7 +746,7 @@ static void page_tables_are_stolen_at_last(void **state)
 
 		for (pfn_t frames = 160; frames < 192; frames += 4)
 			stolen += tables_stolen(formats[f], frames);
-		assert_true(f >= 2 || stolen > 0); /* few tables and small ones in the others */
+		assert_true(f >= 2 || stolen > 0); /* few and small tables in the other spaces */
 	}
 }
 

@@ -229,7 +229,7 @@ static void promote_with_swapped_frames(void **state)
 		assert_int_equal(as_promote(t.as, BASE, t.bytes, t.size, &done), VM_OK);
 		assert_int_equal(done, t.bytes);
 		base = hat_probe(hat, BASE, NULL);
-		/* page 10 out of the way, then each next one to the frame of the one before */
+		/* moves page 10 away, then each next page to the frame of the page before */
 		spare = buddy_alloc(t.s.vm, 0, false);
 		assert_true(as_page_move(t.as, BASE + 10 * PG, spare, RW));
 		for (unsigned i = 1; i < n; i++) {
