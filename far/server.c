@@ -511,6 +511,16 @@ static int parse_options(struct options *o, int argc, char **argv)
 	return -1;
 }
 
+/*
+ * Who stops a service, or a whole process group, sends SIGTERM to this process, too. The program may
+ * take its time to end, and needs its pages until then: the socket to the parent tells the end.
+ */
+static int serve_until_end(struct options *o)
+{
+	(void)signal(SIGTERM, SIG_IGN);
+	return run_server(o);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .ring_fd = -1,
@@ -541,7 +551,7 @@ int main(int argc, char **argv)
 	else if (o.check)
 		rc = far_measure(&o.url, &o.set, o.encrypt, &o.plan, o.json);
 	else
-		rc = run_server(&o);
+		rc = serve_until_end(&o);
 	far_url_wipe(&o.url);
 	return rc;
 }

@@ -385,6 +385,32 @@ print(all(m[at:at + 64] == word for at in range(0, len(m), 4096)))
 """
 
 
+# Fills so many MiB and says so; SIGTERM does not end it. Then reads all.
+TERM_IS_HANDLED = r"""
+import mmap, os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: None)
+m, word = mmap.mmap(-1, 24 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), os.urandom(64)
+for at in range(0, len(m), 4096):
+    m[at:at + 4096] = word + os.urandom(4032)
+print("ready", flush=True); input()
+print(all(m[at:at + 64] == word for at in range(0, len(m), 4096)))
+"""
+
+
+@needs("redis-server", "redis-cli")
+def a_program_that_handles_sigterm_keeps_its_pages():
+    """Who stops a service signals all of its processes, quire-far among them."""
+    with Redis() as r:
+        p = subprocess.Popen([QUIRE, "run", "-m", "8M", "--swap", "redis://127.0.0.1:%d?size=64M" % r.port, "--report", "none", "--",
+                              sys.executable, "-c", TERM_IS_HANDLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, start_new_session=True)
+        assert p.stdout.readline() == "ready\n"
+        os.killpg(p.pid, signal.SIGTERM)
+        out, err = p.communicate("\n", timeout=250)
+        assert p.returncode == 0 and out == "True\n", "%d %r %s" % (p.returncode, out, err)
+        assert r.keys() == 0, "keys are left"
+
+
 @needs("redis-server", "redis-cli")
 def memory_that_was_had_before_a_redis_shrank_stays_in_memory_while_there_is_room():
     status, out, err = shrunk(HAD_BEFORE, "10")
