@@ -243,17 +243,17 @@ static void control_out(struct move *m, struct msghdr *h)
 }
 
 /* ---- sendmsg, recvmsg ---- */
-static int64_t send_header(struct move *m, struct msghdr *h)
+/* *to is room for the receiver's name while the message is sent. */
+static int64_t send_header(struct move *m, struct msghdr *h, struct sockname *to)
 {
-	struct sockname to;
 	struct iovec *v;
 	struct span span;
 	int64_t r;
 
 	if (h->name != 0 && h->namelen != 0) {
-		if ((r = socket_name_in(h->name, h->namelen, &to)) != 0)
+		if ((r = socket_name_in(h->name, h->namelen, to)) != 0)
 			return r;
-		m->m_to = &to;
+		m->m_to = to;
 	}
 	if ((r = copy_in_vector(h->iov, h->iovlen, &v)) != 0)
 		return r;
@@ -297,6 +297,7 @@ static int64_t receive_header(struct move *m, struct msghdr *h, uint64_t at)
 static int64_t message_call(const uint64_t *a, bool send)
 {
 	struct move m = { .m_flags = (unsigned)a[2] };
+	struct sockname to;
 	struct msghdr h;
 	int64_t r;
 
@@ -307,7 +308,7 @@ static int64_t message_call(const uint64_t *a, bool send)
 	else if (h.iovlen > IOV_MAX)
 		r = -EMSGSIZE;
 	else
-		r = send ? send_header(&m, &h) : receive_header(&m, &h, a[1]);
+		r = send ? send_header(&m, &h, &to) : receive_header(&m, &h, a[1]);
 	if (!send)
 		note_free(m.m_receipt.r_note);
 	file_put(m.m_file);

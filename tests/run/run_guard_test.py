@@ -250,8 +250,8 @@ def greetings():
     status, out, err, report = inside(r"""
 wrong = [hello(magic=MAGIC + 1), hello(token=[words[0], words[1] ^ 1]), hello(token=[words[0] ^ 1, words[1]]),
          hello(token=[0, 0]), hello(flags=8), hello(flags=3, slot=7), hello(flags=4, slot=7), hello(flags=1, slot=-1),
-    hello(flags=1, slot=512), hello(flags=1, slot=1 << 30), hello(flags=1, slot=0), hello()[:-1], hello() + b"x",
-    b"x", hello() * 100] for message in wrong:
+         hello(flags=1, slot=512), hello(flags=1, slot=1 << 30), hello(flags=1, slot=0), hello()[:-1], hello() + b"x", b"x", hello() * 100]
+for message in wrong:
     a, b = pair()
     print(answer(message, a, b))
     a.close()
@@ -605,8 +605,8 @@ for argv in (other, ["setpriv", "--reuid=65533"], ["unshare", "-U"], ["setpriv",
     if subprocess.run(argv + ["true"], stderr=subprocess.DEVNULL).returncode == 0:
         got = of(*argv)
         print(got != own, len(got) > 4)
-    two = subprocess.run(other + ["sh", "-c", '"$0" -c "$1"; "$0" -c "$1"', sys.executable, EXEC],
-    stdout=subprocess.PIPE, check=True).stdout.split(b"\n") print(two[0] == two[1] and two[0] != own.encode())
+two = subprocess.run(other + ["sh", "-c", '"$0" -c "$1"; "$0" -c "$1"', sys.executable, EXEC], stdout=subprocess.PIPE, check=True).stdout.split(b"\n")
+print(two[0] == two[1] and two[0] != own.encode())
 """
     status, out, err, _ = rights(script, "64M", 10)
     check((status, err) == (0, "") and set(" ".join(out.split()).split()) == {"True"} and out.count("True") >= 6, status, out, err)
@@ -627,8 +627,8 @@ def executes():
     r, w = os.pipe()
     if os.fork() == 0:
         os.dup2(w, 1)
-    os.execv(sys.executable, [sys.executable, "-c", 'print([line.split()[4] for line in open("/proc/self/maps") if
-    "memfd:quire-store" in line])']) os.close(w)
+        os.execv(sys.executable, [sys.executable, "-c", 'print([line.split()[4] for line in open("/proc/self/maps") if "memfd:quire-store" in line])'])
+    os.close(w)
     got = b""
     while piece := os.read(r, 4096):
         got += piece
