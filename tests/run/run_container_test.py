@@ -82,7 +82,7 @@ def says():
     for mode in MODES:
         status, out, err = run([SANDBOX, mode, QUIRE, "check"])
         check(status == 0 and err == "" and "by /dev/userfaultfd" in out, mode, status, out, err)
-        for cost in ("not allowed here: each write of the swap file is waited for", "process_madvise is not to be had"):
+        for cost in ("not allowed here: each write of the swap file is waited for", "process_madvise is missing or not allowed here"):
             check((cost in out) == (mode != "none"), mode, cost, out)
     hide = ["unshare", "-m", "sh", "-c", 'mount --bind /dev/null /dev/userfaultfd && exec "$@"', "sh"]
     for mode in MODES[1:]:
