@@ -92,8 +92,7 @@ int kvsnprintf(char *, size_t, const char *, __builtin_va_list);
 
 extern struct vm *the_vm;
 extern struct as *the_kas;
-void *kalloc(size_t);            /* may sleep; NULL: no memory */
-void kalloc_begin_denying(void); /* from now on the command line's kalloc.deny has effect */
+void *kalloc(size_t); /* may sleep; NULL: no memory */
 void *kzalloc(size_t);
 void kfree(void *, size_t);
 /*

@@ -20,25 +20,8 @@ struct vm *the_vm;
 struct as *the_kas;
 static struct segkp *the_segkp;
 
-/*
- * For tests (kalloc.deny=N): once programs run, of N allocations of a page or more one is refused, at places that a hash scatters: a call
- * that is made again does not fail again and again. 0: none is.
- */
-static uint64_t deny_every; /* const once programs run */
-static uint64_t asked;      /* atomic: allocations of a page or more */
-
-void kalloc_begin_denying(void) { deny_every = cmdline_number("kalloc.deny", 0); }
-
-static bool is_denied(size_t n)
-{
-	return deny_every != 0 && n >= VM_PAGESIZE &&
-	    (__atomic_add_fetch(&asked, 1, __ATOMIC_RELAXED) * 0x9e3779b97f4a7c15ull >> 32) %
-		deny_every ==
-	    0;
-}
-
-void *kalloc(size_t n) { return is_denied(n) ? NULL : kmem_alloc(the_vm, n, KM_SLEEP); }
-void *kzalloc(size_t n) { return is_denied(n) ? NULL : kmem_zalloc(the_vm, n, KM_SLEEP); }
+void *kalloc(size_t n) { return kmem_alloc(the_vm, n, KM_SLEEP); }
+void *kzalloc(size_t n) { return kmem_zalloc(the_vm, n, KM_SLEEP); }
 void kfree(void *p, size_t n)
 {
 	if (p != NULL)

@@ -103,7 +103,6 @@ void proc_init(void)
 	if ((err = proc_exec(argv[0], argv, envp)) != 0)
 		kpanic("%s: error %d", argv[0], -err);
 	kfree(words, ARCH_CMDLINE_MAX);
-	kalloc_begin_denying();
 	first_process_begins(u);
 	if ((t = thread_new(signal_loop, NULL, "signals")) != NULL)
 		thread_go(t);

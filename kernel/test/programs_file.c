@@ -324,25 +324,8 @@ static void no_access_list_is_no_error_to_report(void)
 }
 
 /* ---- names ---- */
-static int is_there(const char *path, struct stat *st)
-{
-	int r;
+static int is_there(const char *path, struct stat *st) { return lstat(path, st) == 0; }
 
-	while ((r = lstat(path, st)) != 0 && errno == ENOMEM) /* kalloc.deny */
-		;
-	return r == 0;
-}
-
-static int again(int (*fn)(const char *), const char *path)
-{
-	int r;
-
-	while ((r = fn(path)) != 0 && errno == ENOMEM)
-		;
-	return r;
-}
-
-static int make_dir(const char *path) { return mkdir(path, 0700); }
 static int make_file(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CREAT, 0600);
@@ -357,31 +340,26 @@ static void rename_to_and_fro(const char *a, const char *b, int is_dir)
 
 	for (int i = 0; i < 300; i++) {
 		const char *from = i % 2 == 0 ? a : b, *to = i % 2 == 0 ? b : a;
-		int r;
 
-		while ((r = rename(from, to)) != 0 && errno == ENOMEM)
-			CHECK(is_there(from, &x) && !is_there(to, &y));
-		CHECK(r == 0 && !is_there(from, &x) && is_there(to, &y));
-		if (r != 0 || !is_dir)
+		CHECK(rename(from, to) == 0 && !is_there(from, &x) && is_there(to, &y));
+		if (!is_dir)
 			continue;
 		snprintf(up, sizeof(up), "%s/..", to);
 		CHECK(is_there(up, &x) && is_there(i % 2 == 0 ? "/tmp/rb" : "/tmp/ra", &y) &&
 		    x.st_ino == y.st_ino);
-		CHECK(rmdir(to) == -1 && (errno == ENOTEMPTY || errno == ENOMEM));
+		CHECK(rmdir(to) == -1 && errno == ENOTEMPTY);
 	}
 }
 
-/* For want of memory a file once kept both names, and a directory with files seemed empty. run.py runs it with kalloc.deny, too. */
-static void names_survive_want_of_memory(void)
+static void names_go_to_and_fro(void)
 {
-	CHECK(again(make_dir, "/tmp/ra") == 0 && again(make_dir, "/tmp/rb") == 0);
-	CHECK(again(make_file, "/tmp/ra/f") == 0 && again(make_dir, "/tmp/ra/d") == 0 &&
-	    again(make_file, "/tmp/ra/d/in") == 0);
+	CHECK(mkdir("/tmp/ra", 0700) == 0 && mkdir("/tmp/rb", 0700) == 0);
+	CHECK(make_file("/tmp/ra/f") == 0 && mkdir("/tmp/ra/d", 0700) == 0 &&
+	    make_file("/tmp/ra/d/in") == 0);
 	rename_to_and_fro("/tmp/ra/f", "/tmp/rb/f", 0);
 	rename_to_and_fro("/tmp/ra/d", "/tmp/rb/d", 1);
-	CHECK(again(unlink, "/tmp/ra/f") == 0 && again(unlink, "/tmp/ra/d/in") == 0);
-	CHECK(again(rmdir, "/tmp/ra/d") == 0 && again(rmdir, "/tmp/ra") == 0 &&
-	    again(rmdir, "/tmp/rb") == 0);
+	CHECK(unlink("/tmp/ra/f") == 0 && unlink("/tmp/ra/d/in") == 0);
+	CHECK(rmdir("/tmp/ra/d") == 0 && rmdir("/tmp/ra") == 0 && rmdir("/tmp/rb") == 0);
 }
 
 const struct test file_tests[] = {
@@ -396,6 +374,6 @@ const struct test file_tests[] = {
 	T(a_shared_offset_moves_once, 0),
 	T(odd_offsets_are_refused, 1),
 	T(no_access_list_is_no_error_to_report, 1),
-	T(names_survive_want_of_memory, 1),
+	T(names_go_to_and_fro, 1),
 	{ NULL, NULL, 0 },
 };

@@ -264,14 +264,6 @@ def test_pipes_whose_ring_cannot_grow(m):
     return status == 0 and all('ok %s\n' % name in text for name in names), text
 
 
-def test_want_of_memory_changes_no_names(m):
-    for every in (2, 3, 7):
-        status, text = m.boot(24, 'kalloc.deny=%d init=/bin/programs arg0=names_survive_want_of_memory' % every)
-        if status != 0:
-            return False, text
-    return True, ''
-
-
 def test_the_first_process_cannot_be_killed(m):
     status, text = m.boot(16, 'init=/bin/sh arg0=-c arg1=kill^-9^1;kill^-TERM^1;kill^-9^0;echo^lives;exit^3')
     return status == 3 and said(text) == 'lives\n', text
