@@ -52,7 +52,7 @@ static long pid_of(int fd)
 {
 	char path[40] = "/proc/self/fdinfo/", text[512], digits[12];
 	size_t at = strlen(path), n = 0;
-	long f, got, pid = 0;
+	long f, got;
 
 	if (fd < 0)
 		return 0;
@@ -70,9 +70,7 @@ static long pid_of(int fd)
 	const char *p = text;
 	while (*p != '\0' && !text_starts(p, "\nPid:\t"))
 		p++;
-	for (p += *p != '\0' ? 6 : 0; *p >= '0' && *p <= '9'; p++)
-		pid = pid * 10 + (*p - '0');
-	return pid;
+	return *p != '\0' ? (long)text_number(p + 6) : 0;
 }
 
 /* Does the descriptor name this process, or a thread of it? */

@@ -25,6 +25,7 @@
 
 #include <quire/machine.h>
 
+#include "run/text.h"
 #include "sys/linux/sys.h"
 
 #define MAXFDS 64
@@ -138,11 +139,9 @@ static void close_listed(void)
 	while (dir >= 0 && (got = sys_call3(SYS_getdents64, dir, (long)buf, sizeof buf)) > 0)
 		for (long at = 0; at < got;) {
 			uint16_t len; /* struct linux_dirent64: d_reclen at 16, d_name at 19 */
-			long fd = 0;
+			long fd = (long)text_number(buf + at + 19);
 
 			memcpy(&len, buf + at + 16, sizeof len);
-			for (const char *s = buf + at + 19; *s >= '0' && *s <= '9'; s++)
-				fd = fd * 10 + (*s - '0');
 			if (buf[at + 19] != '.' && fd != dir && !hostfd_ours((int)fd))
 				(void)sys_call1(SYS_close, fd);
 			at += len;

@@ -16,12 +16,12 @@
 
 #include "machine/linux/linux.h"
 #include "run/host.h"
+#include "run/text.h"
 #include "sys/linux/sys.h"
 
 /* The number of KiB behind that word, in pages; 0: the word is not there. */
 static uint64_t find_size(const char *text, const char *word)
 {
-	uint64_t kib = 0;
 	size_t n = strlen(word);
 
 	while (*text != '\0' && strncmp(text, word, n) != 0)
@@ -30,9 +30,7 @@ static uint64_t find_size(const char *text, const char *word)
 		return 0;
 	for (text += n; *text == ' ' || *text == '\t';)
 		text++;
-	for (; *text >= '0' && *text <= '9'; text++)
-		kib = kib * 10 + (uint64_t)(*text - '0');
-	return kib / 4;
+	return text_number(text) / 4;
 }
 
 struct resident {

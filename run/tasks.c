@@ -29,15 +29,6 @@ struct task {
 	uint32_t t_worker; /* of which thread a worker that has run is one; 0: none */
 };
 
-static uint32_t number_at(const char *s)
-{
-	uint32_t v = 0;
-
-	for (; *s >= '0' && *s <= '9'; s++)
-		v = v * 10 + (uint32_t)(*s - '0');
-	return v;
-}
-
 /* Of /proc/self/task/TID/stat: "TID (name) state ppid pgrp session tty tpgid flags ...". The name may have parentheses. */
 static bool parse_stat(const char *stat, struct task *t)
 {
@@ -48,10 +39,10 @@ static bool parse_stat(const char *stat, struct task *t)
 		return false;
 	for (at++; *at != '\0' && field < 7; at++)
 		field += *at == ' ';
-	t->t_flags = number_at(at);
+	t->t_flags = (uint32_t)text_number(at);
 	while (*stat != '(')
 		stat++;
-	t->t_worker = text_starts(stat, "(iou-wrk-") ? number_at(stat + 9) : 0;
+	t->t_worker = text_starts(stat, "(iou-wrk-") ? (uint32_t)text_number(stat + 9) : 0;
 	return field == 7;
 }
 
@@ -97,7 +88,8 @@ static unsigned count_tasks(
 			uint16_t len;
 
 			memcpy(&len, buf + at + 16, sizeof len);
-			n += tid[0] != '.' && read_task(tid, &t) && counts(&t, number_at(tid), arg);
+			n += tid[0] != '.' && read_task(tid, &t) &&
+			    counts(&t, (uint32_t)text_number(tid), arg);
 			at += len;
 		}
 	(void)sys_call1(SYS_close, fd);

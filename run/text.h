@@ -4,6 +4,7 @@
 #define QUIRE_RUN_TEXT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 static inline bool text_starts(const char *s, const char *with)
 {
@@ -19,5 +20,15 @@ static inline bool text_contains(const char *s, const char *what)
 		if (text_starts(s, what))
 			return true;
 	return false;
+}
+
+/* The decimal number at s; 0: no digit is there. It ends at the first other character, and wraps. */
+static inline uint64_t text_number(const char *s)
+{
+	uint64_t v = 0;
+
+	for (; *s >= '0' && *s <= '9'; s++)
+		v = v * 10 + (uint64_t)(*s - '0');
+	return v;
 }
 #endif
