@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Semaphores of System V: sets found by key and id. An id is the index of the set's slot and a count of its uses, so that an old id
- * finds nothing.
+ * Semaphores of System V: sets found by key and id (ipc.h).
  *
  * A call's operations take effect all at once, or its thread waits until they can. What a process asks to be undone when it ends
  * (SEM_UNDO) is one list of adjustments for each process and set.
@@ -11,14 +10,12 @@
  */
 #include "kernel/sys/calls.h"
 #include "kernel/sys/file.h"
+#include "kernel/sys/ipc.h"
 
 #define SETS 128u
 #define SEMS_MOST 32000u /* of a set: Linux's */
 #define OPS_MOST 500u    /* of a call: Linux's */
 #define VALUE_MOST 32767
-#define IPC_CREAT 01000u
-#define IPC_EXCL 02000u
-#define IPC_NOWAIT 04000
 #define SEM_UNDO 0x1000
 
 struct sembuf { /* Linux's */
@@ -26,12 +23,7 @@ struct sembuf { /* Linux's */
 	int16_t op, flags;
 };
 struct semid_ds { /* Linux's */
-	struct {
-		int32_t key;
-		uint32_t uid, gid, cuid, cgid, mode;
-		uint16_t seq, pad1;
-		uint64_t u1, u2;
-	} perm;
+	struct ipc_perm perm;
 	ARCH_SEM_TIME(otime)
 	ARCH_SEM_TIME(ctime)
 	uint64_t nsems, u3, u4;
@@ -59,7 +51,7 @@ static struct mach_mutex sem_lock;
 
 void sem_init(void) { mach_mutex_init(&sem_lock, 4, "semaphores"); }
 
-static int id_of(unsigned i) { return (int)(sets[i].t_use % 10000 * SETS + i); }
+static int id_of(unsigned i) { return ipc_id(i, SETS, sets[i].t_use); }
 
 /* sem_lock held; NULL: there is no such set. */
 static struct semset *set_of(uint64_t id)
@@ -100,13 +92,13 @@ int64_t sys_semget(const uint64_t *a)
 	if ((int)a[1] < 0)
 		return -EINVAL;
 	mach_mutex_enter(&sem_lock);
-	while (i < SETS && (key == 0 || sets[i].t_sem == NULL || sets[i].t_key != key))
+	while (i < SETS && (key == IPC_PRIVATE || sets[i].t_sem == NULL || sets[i].t_key != key))
 		i++;
 	if (i < SETS && (a[2] & (IPC_CREAT | IPC_EXCL)) == (IPC_CREAT | IPC_EXCL))
 		r = -EEXIST;
 	else if (i < SETS)
 		r = a[1] > sets[i].t_n ? -EINVAL : id_of(i);
-	else if (key == 0 || (a[2] & IPC_CREAT))
+	else if (key == IPC_PRIVATE || (a[2] & IPC_CREAT))
 		r = make_set(key, a[1], (unsigned)a[2]);
 	mach_mutex_exit(&sem_lock);
 	return r;
@@ -377,10 +369,10 @@ static int64_t control_set(struct semset *t, uint64_t i, unsigned command, uint6
 	int64_t err;
 
 	switch (command) {
-	case 0: remove_set(t); return 0; /* IPC_RMID */
-	case 1: return set_mode(t, arg); /* IPC_SET */
-	case 2: return tell_set(t, arg); /* IPC_STAT */
-	case 13:                         /* GETALL */
+	case IPC_RMID: remove_set(t); return 0;
+	case IPC_SET: return set_mode(t, arg);
+	case IPC_STAT: return tell_set(t, arg);
+	case 13: /* GETALL */
 	case 17: /* SETALL */ err = all_values(t, arg, command == 17); break;
 	case 11:
 	case 12:

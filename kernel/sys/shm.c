@@ -1,31 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * System V shared memory: files of tmpfs without names, found by key and id. An id is the index of
- * the segment's slot and a count of the slot's uses, so that an old id finds no segment.
+ * System V shared memory: files of tmpfs without names, found by key and id (ipc.h).
  *
  * Locks: shm_lock (sleeps). Left out: permissions, SHM_HUGETLB, SHM_LOCK, the number of attachments
  * (shm_nattch is 1 if any mapping is left).
  */
 #include "kernel/sys/calls.h"
+#include "kernel/sys/ipc.h"
 #include "kernel/sys/mem.h"
 
 #include <quire/anon.h>
 
 #define NSEGS 128u
-#define IPC_PRIVATE 0
-#define IPC_CREAT 01000u
-#define IPC_EXCL 02000u
 #define SHM_RDONLY 010000u
 #define SHM_RND 020000u
 #define SHM_REMAP 040000u
 
 struct shmid_ds { /* Linux's */
-	struct {
-		int32_t key;
-		uint32_t uid, gid, cuid, cgid;
-		uint16_t mode, pad1, seq, pad2;
-		uint64_t u1, u2;
-	} perm;
+	struct ipc_perm perm;
 	uint64_t segsz;
 	int64_t atime, dtime, ctime;
 	int32_t cpid, lpid;
@@ -44,7 +36,7 @@ static struct mach_mutex shm_lock;
 
 void shm_init(void) { mach_mutex_init(&shm_lock, 4, "shm"); }
 
-static int id_of(unsigned i) { return (int)(segs[i].s_use % 10000 * NSEGS + i); }
+static int id_of(unsigned i) { return ipc_id(i, NSEGS, segs[i].s_use); }
 
 static struct shmseg *seg_of(uint64_t id)
 {
@@ -186,12 +178,12 @@ int64_t sys_shmctl(const uint64_t *a)
 	mach_mutex_enter(&shm_lock);
 	if ((s = seg_of(a[0])) == NULL) {
 		r = -EINVAL;
-	} else if (a[1] == 0) { /* IPC_RMID: mappings keep the memory, the id becomes invalid */
+	} else if (a[1] == IPC_RMID) { /* mappings keep the memory, the id becomes invalid */
 		s->s_removed = true;
 		drop_if_gone(s);
-	} else if (a[1] == 2 || a[1] == 13) { /* IPC_STAT, SHM_STAT */
+	} else if (a[1] == IPC_STAT || a[1] == 13) { /* 13: SHM_STAT */
 		ds.perm.key = s->s_key;
-		ds.perm.mode = (uint16_t)s->s_mode;
+		ds.perm.mode = s->s_mode;
 		ds.segsz = s->s_inode->i_size;
 		ds.atime = s->s_atime;
 		ds.dtime = s->s_dtime;
@@ -199,7 +191,7 @@ int64_t sys_shmctl(const uint64_t *a)
 		ds.cpid = s->s_cpid;
 		ds.lpid = s->s_lpid;
 		r = copy_out(a[2], &ds, sizeof(ds));
-	} else if (a[1] == 1) { /* IPC_SET */
+	} else if (a[1] == IPC_SET) {
 		if ((r = copy_in(&ds, a[2], sizeof(ds))) == 0) {
 			s->s_mode = ds.perm.mode & 0777;
 			s->s_ctime = vfs_now();
