@@ -157,31 +157,25 @@ class Java(programs.Program):
     needs = ("java", "javac")
     sizes = {"small": 500000}
     untraced = "the JVM makes code at run time and keeps many threads"
+    main, text = "Strings", JAVA
 
     def inputs(self, folder):
-        source = programs.write_once(os.path.join(folder, "Strings.java"), lambda f: f.write(JAVA))
-        if not os.path.exists(os.path.join(folder, "Strings.class")):
+        source = programs.write_once(os.path.join(folder, self.main + ".java"), lambda f: f.write(self.text))
+        if not os.path.exists(os.path.join(folder, self.main + ".class")):
             subprocess.run(["javac", "-d", folder, source], check=True)
 
     def argv(self, folder):
-        return ["java", "-XX:-UseContainerSupport", "-XX:+UseSerialGC", "-Xmx1g", "-cp", folder, "Strings", str(self.scale)]
+        return ["java", "-XX:-UseContainerSupport", "-XX:+UseSerialGC", "-Xmx1g", "-cp", folder, self.main, str(self.scale)]
 
 
-class Lookups(programs.Program):
+class Lookups(Java):
     """The same map, read by a number of threads that share the lookups."""
     name = "java-1"
     threads = 1
-    needs = ("java", "javac")
-    sizes = {"small": 500000}
-
-    def inputs(self, folder):
-        source = programs.write_once(os.path.join(folder, "Lookups.java"), lambda f: f.write(LOOKUPS))
-        if not os.path.exists(os.path.join(folder, "Lookups.class")):
-            subprocess.run(["javac", "-d", folder, source], check=True)
+    main, text = "Lookups", LOOKUPS
 
     def argv(self, folder):
-        return ["java", "-XX:-UseContainerSupport", "-XX:+UseSerialGC", "-Xmx1g", "-cp", folder, "Lookups",
-                str(self.scale), str(self.threads)]
+        return super().argv(folder) + [str(self.threads)]
 
 
 class LookupsParallel(Lookups):
