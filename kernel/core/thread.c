@@ -350,6 +350,15 @@ void wake(struct waitq *q)
 	spin_unlock(&sched_lock, irq);
 }
 
+void thread_pause(void)
+{
+	static struct waitq pause; /* no thread is woken before its time */
+	bool irq = spin_lock(&sched_lock);
+
+	(void)wait_on(&pause, arch_time_ns() + 10000000, false);
+	spin_unlock(&sched_lock, irq);
+}
+
 /* ---- life ---- */
 void thread_boot(struct thread *t, uint64_t stack, uint64_t top)
 {

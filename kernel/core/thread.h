@@ -102,6 +102,8 @@ void wake_thread(struct thread *,
 /* Sleeps until cond(arg) holds; cond is called under sched_lock and must not block. */
 int wait_until(struct waitq *, bool (*cond)(void *), void *arg, uint64_t deadline, bool intr);
 void wake(struct waitq *); /* wakes all threads of the queue */
+/* Sleeps 10 ms, in which page-out may free memory; for a call that tries again after VM_NOMEM. */
+void thread_pause(void);
 /*
  * As mach_mutex_exit, with sched_lock held: called before wait_on, so that no wake-up between the
  * two is lost.

@@ -28,26 +28,52 @@ struct ext2_fs ext2;
 #define RO_COMPAT_KNOWN 3u /* sparse superblocks, large files */
 
 /* ---- metadata, through the disk's pages ---- */
+#define NOMEM_TRIES 200u
+
+int ext2_pages_read(struct vnode *vp, uint64_t off, void *buf, uint64_t len)
+{
+	enum vm_err e = VM_NOMEM;
+
+	for (unsigned i = 0;
+	     (e = vnode_read(vp, off, buf, len, NULL)) == VM_NOMEM && i < NOMEM_TRIES; i++)
+		thread_pause();
+	return e == VM_EOF ? -EIO : err_of(e);
+}
+
+int ext2_pages_write(struct vnode *vp, uint64_t off, const void *buf, uint64_t len)
+{
+	enum vm_err e;
+
+	for (unsigned i = 0;
+	     (e = vnode_write(vp, off, buf, len, NULL)) == VM_NOMEM && i < NOMEM_TRIES; i++)
+		thread_pause();
+	return e == VM_EOF ? -EIO : err_of(e);
+}
+
 static int meta_read(uint64_t block, uint32_t off, void *buf, uint32_t len)
 {
-	return err_of(vnode_read(ext2.fs_vnode, block * BLOCK + off, buf, len, NULL));
+	return ext2_pages_read(ext2.fs_vnode, block * BLOCK + off, buf, len);
 }
 
 static int meta_write(uint64_t block, uint32_t off, const void *buf, uint32_t len)
 {
-	return err_of(vnode_write(ext2.fs_vnode, block * BLOCK + off, buf, len, NULL));
+	return ext2_pages_write(ext2.fs_vnode, block * BLOCK + off, buf, len);
 }
 
 /* ---- allocation: fs_lock ---- */
-/* Finds and sets a 0 bit of a bitmap of n bits, from `from` on, then from the start. -1: there is none. */
+/*
+ * Finds and sets a 0 bit of a bitmap of n bits, from `from` on, then from the start. -ENOSPC: there is
+ * none; or another negative error.
+ */
 static int64_t take_bit(uint32_t bitmap, uint32_t n, uint32_t from)
 {
 	uint8_t *map = kalloc(BLOCK);
-	int64_t found = -1;
+	int64_t found = -ENOSPC;
+	int err = map == NULL ? -ENOMEM : meta_read(bitmap, 0, map, BLOCK);
 
-	if (map == NULL || meta_read(bitmap, 0, map, BLOCK) != 0) {
+	if (err != 0) {
 		kfree(map, BLOCK);
-		return -1;
+		return err;
 	}
 	for (uint32_t k = 0; k < n && found < 0; k++) {
 		uint32_t i = (from + k) % n;
@@ -61,8 +87,8 @@ static int64_t take_bit(uint32_t bitmap, uint32_t n, uint32_t from)
 	}
 	if (found >= 0) {
 		map[found / 8] = (uint8_t)(map[found / 8] | 1u << (found & 7));
-		if (meta_write(bitmap, (uint32_t)(found / 8), &map[found / 8], 1) != 0)
-			found = -1;
+		if ((err = meta_write(bitmap, (uint32_t)(found / 8), &map[found / 8], 1)) != 0)
+			found = err;
 	}
 	kfree(map, BLOCK);
 	return found;
@@ -86,16 +112,17 @@ static uint32_t group_blocks(uint32_t g)
 	return left < ext2.fs_super.s_blocks_per_group ? left : ext2.fs_super.s_blocks_per_group;
 }
 
-/* Allocates a block; 0: the disk is full. */
-static uint32_t block_alloc(void)
+/* Allocates a block. -ENOSPC: the disk is full; or another negative error. */
+static int block_alloc(uint32_t *blockp)
 {
 	const struct ext2_super *s = &ext2.fs_super;
 	uint32_t goal, g0, block = 0;
+	int err = -ENOSPC;
 
 	mach_mutex_enter(&ext2.fs_lock);
 	goal = ext2.fs_goal - s->s_first_data;
 	g0 = goal / s->s_blocks_per_group % ext2.fs_ngroups;
-	for (uint32_t k = 0; k < ext2.fs_ngroups && block == 0; k++) {
+	for (uint32_t k = 0; k < ext2.fs_ngroups && err == -ENOSPC; k++) {
 		uint32_t g = (g0 + k) % ext2.fs_ngroups;
 		int64_t bit;
 
@@ -103,7 +130,8 @@ static uint32_t block_alloc(void)
 			continue;
 		bit = take_bit(ext2.fs_group[g].g_block_bitmap, group_blocks(g),
 		    k == 0 ? goal % s->s_blocks_per_group : 0);
-		if (bit < 0)
+		err = bit < 0 ? (int)bit : 0;
+		if (err != 0)
 			continue;
 		block = s->s_first_data + g * s->s_blocks_per_group + (uint32_t)bit;
 		ext2.fs_group[g].g_free_blocks--;
@@ -112,7 +140,8 @@ static uint32_t block_alloc(void)
 		ext2.fs_dirty = true;
 	}
 	mach_mutex_exit(&ext2.fs_lock);
-	return block;
+	*blockp = block;
+	return err;
 }
 
 static void block_free(uint32_t block)
@@ -250,18 +279,19 @@ static void free_behind(struct ext2_inode *e, uint32_t keep)
 }
 
 /*
- * Allocates blocks for the range, and blocks of indirection. -ENOSPC: some blocks have been
- * allocated.
+ * Allocates blocks for the range, and blocks of indirection. A negative error: some blocks may have
+ * been allocated.
  */
 static int take_blocks(struct ext2_inode *e, uint32_t first, uint32_t end)
 {
 	struct inode *in = &e->e_inode;
+	int err;
 
 	for (uint32_t k = 0; k < inds_for(end); k++) {
 		if (e->e_ind[k] != 0)
 			continue;
-		if ((e->e_ind[k] = block_alloc()) == 0)
-			return -ENOSPC;
+		if ((err = block_alloc(&e->e_ind[k])) != 0)
+			return err;
 		in->i_blocks += 8;
 		in->i_dirty = true;
 	}
@@ -270,8 +300,8 @@ static int take_blocks(struct ext2_inode *e, uint32_t first, uint32_t end)
 
 		if (map_word(e, i) != 0)
 			continue;
-		if ((b = block_alloc()) == 0)
-			return -ENOSPC;
+		if ((err = block_alloc(&b)) != 0)
+			return err;
 		map_set(e, i, b | FRESH);
 		in->i_blocks += 8;
 		in->i_dirty = true;
@@ -504,33 +534,44 @@ int ext2_iget(uint64_t ino, struct inode **ip)
 	return 0;
 }
 
-int ext2_ialloc(unsigned mode, struct inode **ip)
+/* Takes a free inode of the disk. -ENOSPC: there is none; or another negative error. */
+static int ino_alloc(bool dir, uint64_t *ino)
 {
-	struct ext2_inode *e;
-	uint64_t ino = 0;
+	int err = -ENOSPC;
 
 	mach_mutex_enter(&ext2.fs_lock);
-	for (uint32_t g = 0; g < ext2.fs_ngroups && ino == 0; g++) {
+	for (uint32_t g = 0; g < ext2.fs_ngroups && err == -ENOSPC; g++) {
 		int64_t bit;
 
 		if (ext2.fs_group[g].g_free_inodes == 0)
 			continue;
 		bit =
 		    take_bit(ext2.fs_group[g].g_inode_bitmap, ext2.fs_super.s_inodes_per_group, 0);
-		if (bit < 0)
+		err = bit < 0 ? (int)bit : 0;
+		if (err != 0)
 			continue;
-		ino = (uint64_t)g * ext2.fs_super.s_inodes_per_group + (uint64_t)bit + 1;
+		*ino = (uint64_t)g * ext2.fs_super.s_inodes_per_group + (uint64_t)bit + 1;
 		ext2.fs_group[g].g_free_inodes--;
-		if ((mode & S_IFMT) == S_IFDIR)
+		if (dir)
 			ext2.fs_group[g].g_dirs++;
 		ext2.fs_super.s_free_inodes--;
 		ext2.fs_dirty = true;
 	}
 	mach_mutex_exit(&ext2.fs_lock);
-	if (ino == 0)
-		return -ENOSPC;
-	if ((e = inode_new(ino, mode)) == NULL)
-		return -ENOMEM;
+	return err;
+}
+
+int ext2_ialloc(unsigned mode, struct inode **ip)
+{
+	struct ext2_inode *e =
+	    inode_new(0, mode); /* before the disk's, which only a file gives back */
+	int err = e == NULL ? -ENOMEM : ino_alloc((mode & S_IFMT) == S_IFDIR, &e->e_inode.i_ino);
+
+	if (err != 0) {
+		if (e != NULL)
+			vnode_rele(&e->e_inode.i_vnode);
+		return err;
+	}
 	e->e_inode.i_nlink = 0;
 	e->e_inode.i_dirty = true;
 	*ip = &e->e_inode;
@@ -647,14 +688,15 @@ void ext2_changed(struct inode *i) { i->i_dirty = true; }
 static int ext2_readlink(struct inode *i, char *buf, size_t room)
 {
 	struct ext2_inode *e = ext2_of(i);
-	uint64_t n = i->i_size < room ? i->i_size : room, done = 0;
+	uint64_t n = i->i_size < room ? i->i_size : room;
+	int err;
 
 	if (e->e_fast) {
 		memcpy(buf, e->e_link, n);
 		return (int)n;
 	}
-	(void)vnode_read(&i->i_vnode, 0, buf, n, &done);
-	return done == n ? (int)n : -EIO;
+	err = ext2_pages_read(&i->i_vnode, 0, buf, n);
+	return err != 0 ? err : (int)n;
 }
 
 static const struct inode_ops ext2_file_ops = { .io_truncate = ext2_truncate,

@@ -80,6 +80,12 @@ extern struct ext2_fs {
 /* ext2.c */
 int ext2_ialloc(
     unsigned mode, struct inode **); /* a new inode, in the cache; i_nlink 0; *ip: a reference */
+/*
+ * vnode_read and vnode_write for what must not stop in the middle: they wait for memory. 0 or a
+ * negative error; a part only is -EIO.
+ */
+int ext2_pages_read(struct vnode *, uint64_t off, void *buf, uint64_t len);
+int ext2_pages_write(struct vnode *, uint64_t off, const void *buf, uint64_t len);
 int ext2_extend(struct inode *, uint64_t off, uint64_t len);
 int ext2_truncate(struct inode *, uint64_t size);
 /* writes the inode and its indirection to the disk's pages; frees an inode without names */

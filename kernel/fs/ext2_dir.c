@@ -42,17 +42,14 @@ struct where {
 
 static int block_read(struct inode *dir, uint64_t off, char *buf)
 {
-	uint64_t done = 0;
-
-	(void)vnode_read(&dir->i_vnode, off, buf, BLOCK, &done);
-	return done == BLOCK ? 0 : -EIO;
+	return ext2_pages_read(&dir->i_vnode, off, buf, BLOCK);
 }
 
 static int block_write(struct inode *dir, uint64_t off, const char *buf)
 {
 	dir->i_mtime = dir->i_ctime = vfs_now();
 	dir->i_dirty = true;
-	return err_of(vnode_write(&dir->i_vnode, off, buf, BLOCK, NULL));
+	return ext2_pages_write(&dir->i_vnode, off, buf, BLOCK);
 }
 
 static struct ext2_dirent *entry_at(char *buf, unsigned at)
@@ -153,7 +150,9 @@ static int add_entry(struct inode *dir, const char *name, size_t len, uint64_t i
 		entry_at(buf, 0)->e_len = BLOCK;
 		fill_entry(entry_at(buf, 0), ino, mode, name, len);
 		dir->i_size += BLOCK;
-		err = block_write(dir, dir->i_size - BLOCK, buf);
+		if ((err = block_write(dir, dir->i_size - BLOCK, buf)) != 0)
+			(void)ext2_truncate(
+			    dir, dir->i_size - BLOCK); /* a block of zeroes is no chain */
 	}
 	kfree(buf, BLOCK);
 	return err;
@@ -212,7 +211,7 @@ static int ext2_create(struct inode *dir, const char *name, size_t len, unsigned
 			ext2_of(i)->e_fast = true;
 			memcpy(ext2_of(i)->e_link, text, i->i_size);
 		} else if ((err = ext2_extend(i, 0, i->i_size)) == 0) {
-			err = err_of(vnode_write(&i->i_vnode, 0, text, i->i_size, NULL));
+			err = ext2_pages_write(&i->i_vnode, 0, text, i->i_size);
 		}
 	} else if (inode_type(i) != S_IFREG) {
 		i->i_rdev = rdev;

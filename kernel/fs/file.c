@@ -13,6 +13,15 @@
 
 struct waitq poll_queue;
 
+void file_init(struct file *f, struct inode *i, const struct file_ops *ops, unsigned flags)
+{
+	f->f_refcnt = 1;
+	f->f_flags = flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC);
+	f->f_ops = ops;
+	f->f_inode = i;
+	mach_mutex_init(&f->f_lock, 2, "file");
+}
+
 int file_new(struct inode *i, const struct file_ops *ops, unsigned flags, struct file **fp)
 {
 	struct file *f = kzalloc(sizeof(*f));
@@ -21,11 +30,7 @@ int file_new(struct inode *i, const struct file_ops *ops, unsigned flags, struct
 		inode_put(i);
 		return -ENOMEM;
 	}
-	f->f_refcnt = 1;
-	f->f_flags = flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC);
-	f->f_ops = ops;
-	f->f_inode = i;
-	mach_mutex_init(&f->f_lock, 2, "file");
+	file_init(f, i, ops, flags);
 	*fp = f;
 	return 0;
 }

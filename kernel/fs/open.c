@@ -26,23 +26,23 @@ static int open_kind(struct inode *i, struct file *f)
 	}
 }
 
-static int open_inode(struct inode *i, unsigned flags, struct file **fp)
+/* Makes the memory f an open file of the inode, whose reference is taken over. After an error neither is used. */
+static int open_inode(struct inode *i, unsigned flags, struct file *f)
 {
-	int err;
+	int err = 0;
 
 	if (flags & O_PATH)
-		return file_new(i, &file_pages_ops, flags, fp);
-	if (inode_type(i) == S_IFDIR && ((flags & O_ACCMODE) != 0 || (flags & O_TRUNC))) {
-		inode_put(i);
-		return -EISDIR;
-	}
-	if (inode_type(i) != S_IFDIR && (flags & O_DIRECTORY)) {
-		inode_put(i);
-		return -ENOTDIR;
-	}
-	if (inode_type(i) == S_IFLNK) {
-		inode_put(i);
-		return -ELOOP;
+		file_init(f, i, &file_pages_ops, flags);
+	else if (inode_type(i) == S_IFDIR && ((flags & O_ACCMODE) != 0 || (flags & O_TRUNC)))
+		err = -EISDIR;
+	else if (inode_type(i) != S_IFDIR && (flags & O_DIRECTORY))
+		err = -ENOTDIR;
+	else if (inode_type(i) == S_IFLNK)
+		err = -ELOOP;
+	if (err != 0 || (flags & O_PATH)) {
+		if (err != 0)
+			inode_put(i);
+		return err;
 	}
 	if ((flags & O_TRUNC) && inode_type(i) == S_IFREG && i->i_ops->io_truncate != NULL) {
 		mach_mutex_enter(&i->i_lock);
@@ -53,12 +53,9 @@ static int open_inode(struct inode *i, unsigned flags, struct file **fp)
 			return err;
 		}
 	}
-	if ((err = file_new(i, &file_pages_ops, flags, fp)) != 0)
-		return err;
-	if ((err = open_kind(i, *fp)) != 0) {
-		(*fp)->f_ops = &file_pages_ops;
-		file_put(*fp);
-	}
+	file_init(f, i, &file_pages_ops, flags);
+	if ((err = open_kind(i, f)) != 0)
+		inode_put(i);
 	return err;
 }
 
@@ -104,18 +101,28 @@ static int create_file(
 
 int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mode, struct file **fp)
 {
-	struct inode *i;
+	/* before a file is made: for want of memory later the file would stay */
+	struct file *f = kzalloc(sizeof(*f));
+	struct inode *i = NULL;
 	int err;
 
+	if (f == NULL)
+		return -ENOMEM;
 	err = vfs_walk(start, path,
 	    flags & (O_NOFOLLOW | O_PATH) && (flags & O_NOFOLLOW) ? WALK_NOFOLLOW : 0, &i);
 	if (err == 0 && (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) {
 		inode_put(i);
-		return -EEXIST;
+		err = -EEXIST;
 	}
 	if (err == -ENOENT && (flags & O_CREAT))
 		err = create_file(start, path, flags, mode, &i);
-	return err != 0 ? err : open_inode(i, flags, fp);
+	if (err == 0)
+		err = open_inode(i, flags, f);
+	if (err != 0)
+		kfree(f, sizeof(*f));
+	else
+		*fp = f;
+	return err;
 }
 
 /* vfs_lock held. */

@@ -268,10 +268,12 @@ int vfs_path(struct inode *dir, char *buf, size_t room)
 			break;
 		mach_mutex_enter(&vfs_lock);
 		if (up->i_ops->io_readdir != NULL)
-			(void)up->i_ops->io_readdir(up, &pos, find_name, &f);
+			err = up->i_ops->io_readdir(up, &pos, find_name, &f);
 		mach_mutex_exit(&vfs_lock);
 		inode_put(i);
 		i = up;
+		if (err != 0)
+			break;
 		if (name[0] == '\0')
 			err = -ENOENT;
 		else if (strlen(name) + 1 > at)
@@ -310,14 +312,16 @@ int vfs_path_file(struct inode *i, char *buf, size_t room)
 		n = ext2_iget(i->i_parent, &dir);
 		mach_mutex_exit(&vfs_lock);
 		if (n != 0)
-			return -ENOENT;
+			return n;
 	}
 	if ((n = vfs_path(dir, buf, room)) > 0) {
+		int err;
+
 		mach_mutex_enter(&vfs_lock);
-		(void)dir->i_ops->io_readdir(dir, &pos, find_name, &f);
+		err = dir->i_ops->io_readdir(dir, &pos, find_name, &f);
 		mach_mutex_exit(&vfs_lock);
-		if (name[0] == '\0')
-			n = -ENOENT;
+		if (err != 0 || name[0] == '\0')
+			n = err != 0 ? err : -ENOENT;
 		else if ((size_t)n + strlen(name) + 1 > room)
 			n = -ERANGE;
 		else

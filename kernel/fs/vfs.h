@@ -185,6 +185,8 @@ struct file {
 	void *f_data;
 	uint64_t f_size;
 };
+/* Makes zeroed memory an open file of the inode, whose reference is taken over. */
+void file_init(struct file *, struct inode *, const struct file_ops *, unsigned flags);
 int file_new(struct inode *, const struct file_ops *, unsigned flags,
     struct file **); /* takes over the reference of inode */
 /*

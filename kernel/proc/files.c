@@ -2,10 +2,14 @@
 /*
  * The table of open files of a process: from a descriptor's number to its file.
  *
+ * A number can be taken before its file is there (FD_TAKEN): a call that makes files on disk fails before it changes the disk if there is
+ * no number. Until then the number means no file.
  * Threads share the table, and so do processes with CLONE_FILES. A table grows by powers of two and never shrinks.
  * Locks: fs_lock: the table. The last reference of a file is put after fs_lock, as that may sleep.
  */
 #include "kernel/proc/proc.h"
+
+#define FD_TAKEN 2u /* fs_cloexec, of a number without a file */
 
 struct files *files_new(void)
 {
@@ -63,7 +67,7 @@ struct files *files_dup(struct files *old)
 	for (unsigned i = 0; i < old->fs_n; i++) {
 		if ((fs->fs_file[i] = old->fs_file[i]) != NULL)
 			file_hold(fs->fs_file[i]);
-		fs->fs_cloexec[i] = old->fs_cloexec[i];
+		fs->fs_cloexec[i] = fs->fs_file[i] != NULL ? old->fs_cloexec[i] : 0;
 	}
 	mach_mutex_exit(&old->fs_lock);
 	return fs;
@@ -82,26 +86,43 @@ void files_put(struct files *fs)
 	kfree(fs, sizeof(*fs));
 }
 
-int fd_install(struct files *fs, struct file *f, unsigned from, bool cloexec)
+int fd_take(struct files *fs, unsigned from)
 {
 	unsigned i = from;
 	int fd = -EMFILE;
 
 	mach_mutex_enter(&fs->fs_lock);
-	while (i < fs->fs_n && fs->fs_file[i] != NULL)
+	while (i < fs->fs_n && (fs->fs_file[i] != NULL || fs->fs_cloexec[i] == FD_TAKEN))
 		i++;
 	if (i >= this_proc()->p_rlim[7].cur)
 		fd = -EMFILE;
 	else if (!files_grow(fs, i + 1))
 		fd = -ENOMEM;
 	else {
-		fs->fs_file[i] = f;
-		fs->fs_cloexec[i] = cloexec;
+		fs->fs_cloexec[i] = FD_TAKEN;
 		fd = (int)i;
 	}
 	mach_mutex_exit(&fs->fs_lock);
+	return fd;
+}
+
+void fd_fill(struct files *fs, int fd, struct file *f, bool cloexec)
+{
+	mach_mutex_enter(&fs->fs_lock);
+	KASSERT(fs->fs_file[fd] == NULL && fs->fs_cloexec[fd] == FD_TAKEN);
+	fs->fs_file[fd] = f;
+	fs->fs_cloexec[fd] = f != NULL && cloexec;
+	mach_mutex_exit(&fs->fs_lock);
+}
+
+int fd_install(struct files *fs, struct file *f, unsigned from, bool cloexec)
+{
+	int fd = fd_take(fs, from);
+
 	if (fd < 0)
 		file_put(f);
+	else
+		fd_fill(fs, fd, f, cloexec);
 	return fd;
 }
 
@@ -175,6 +196,8 @@ int fd_replace(struct files *fs, struct file *f, unsigned fd, bool cloexec)
 		err = -EBADF;
 	else if (!files_grow(fs, fd + 1))
 		err = -ENOMEM;
+	else if (fs->fs_file[fd] == NULL && fs->fs_cloexec[fd] == FD_TAKEN)
+		err = -EBUSY;
 	if (err == 0) {
 		old = fs->fs_file[fd];
 		fs->fs_file[fd] = f;
@@ -195,8 +218,7 @@ int fd_close(struct files *fs, int fd)
 	struct file *f = NULL;
 
 	mach_mutex_enter(&fs->fs_lock);
-	if (fd >= 0 && (unsigned)fd < fs->fs_n) {
-		f = fs->fs_file[fd];
+	if (fd >= 0 && (unsigned)fd < fs->fs_n && (f = fs->fs_file[fd]) != NULL) {
 		fs->fs_file[fd] = NULL;
 		fs->fs_cloexec[fd] = 0;
 	}

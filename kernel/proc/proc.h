@@ -160,6 +160,13 @@ struct futex_waiter {
 	struct waitq w_wait;
 };
 
+/* A refusal for tests, in the thread's next system call: sys/inject.c. */
+struct inject {
+	uint32_t in_kind; /* enum vm_inject */
+	uint64_t in_nth;  /* the number of the attempt that is refused; 0: none */
+	uint64_t in_seen; /* the number of attempts that the last such call made */
+};
+
 struct uthread {
 	int u_tid;
 	struct proc *u_proc;
@@ -187,6 +194,7 @@ struct uthread {
 	uint64_t u_robust;
 	int64_t u_syscall; /* only its own thread: number of the system call under way; -1: none */
 	uint64_t u_copy_fail;
+	struct inject u_inject; /* own: sys/inject.c */
 	unsigned u_epolls; /* own: epolls that the thread looks at, one from within the other */
 	struct futex_waiter u_futex; /* sched_lock */
 };
@@ -254,6 +262,12 @@ int files_next(struct files *,
 struct files *proc_hold_files(int pid);
 /* The table of a process becomes fs (NULL: none), whose reference is taken over. Takes proc_lock; may sleep. */
 void proc_set_files(struct proc *, struct files *fs);
+/*
+ * Takes the first free number from there on, for fd_fill: until then it means no file. -EMFILE, -ENOMEM.
+ * fd_fill takes over the reference; f NULL: the number is free again.
+ */
+int fd_take(struct files *, unsigned from);
+void fd_fill(struct files *, int fd, struct file *f, bool cloexec);
 int fd_install(
     struct files *, struct file *, unsigned from, bool cloexec); /* takes over the reference */
 struct file *fd_get(int fd);                                     /* a reference; NULL */
@@ -262,7 +276,7 @@ struct file *fd_get(int fd);                                     /* a reference;
  * or `other` (the file has other operations).
  */
 struct file *fd_get_kind(int fd, const struct file_ops *, int other, int64_t *err);
-/* The number means f from now on, whose reference is taken over; no other thread sees the number free between. fd, -EBADF or -ENOMEM. */
+/* The number means f from now on, whose reference is taken over; no other thread sees the number free between. fd, -EBADF, -EBUSY (another thread has taken the number for a file that it opens) or -ENOMEM. */
 int fd_replace(struct files *, struct file *f, unsigned fd, bool cloexec);
 int fd_close(struct files *, int fd);
 /*
@@ -392,5 +406,13 @@ static inline uint64_t span_ns(uint64_t seconds, uint64_t ns)
 extern const struct vnode_ops none_vnode_ops, kept_vnode_ops;
 struct inode *anon_inode(const struct inode_ops *, unsigned mode);
 void syscall_report(void);
+/*
+ * The refusal that the thread has asked for takes effect, and ends: sys/inject.c. begin returns
+ * whether there is one, for end.
+ */
+bool inject_begin(struct uthread *);
+void inject_end(struct uthread *);
+#define PR_INJECT 0x51495231u /* prctl's */
+int64_t inject_ask(uint64_t kind, uint64_t nth);
 void syscall_init(void);
 #endif

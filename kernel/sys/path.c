@@ -77,16 +77,20 @@ static int find_inode(uint64_t dirfd, uint64_t path, unsigned flags, struct inod
 /* ---- opening ---- */
 static int64_t open_at(uint64_t dirfd, uint64_t path, uint64_t flags, uint64_t mode)
 {
-	struct file *f;
+	struct files *fs = this_proc()->p_files;
+	struct file *f = NULL;
 	struct name n;
-	int err;
+	int err, fd;
 
 	if ((err = name_begin(&n, dirfd, path)) != 0)
 		return err;
-	err = vfs_open(
-	    n.n_start, n.n_path, (unsigned)flags, (unsigned)mode & ~this_proc()->p_umask, &f);
+	if ((err = fd = fd_take(fs, 0)) >= 0) {
+		err = vfs_open(n.n_start, n.n_path, (unsigned)flags,
+		    (unsigned)mode & ~this_proc()->p_umask, &f);
+		fd_fill(fs, fd, err == 0 ? f : NULL, (flags & O_CLOEXEC) != 0);
+	}
 	name_end(&n);
-	return err != 0 ? err : fd_install(this_proc()->p_files, f, 0, (flags & O_CLOEXEC) != 0);
+	return err != 0 ? err : fd;
 }
 int64_t sys_open(const uint64_t *a) { return open_at(AT_FDCWD, a[0], a[1], a[2]); }
 int64_t sys_openat(const uint64_t *a) { return open_at(a[0], a[1], a[2], a[3]); }

@@ -243,6 +243,7 @@ int64_t sys_prctl(const uint64_t *a)
 	case 36: return 0;
 	case 3: return 1;
 	case 0x53564d41: return 0; /* names of mappings */
+	case PR_INJECT: return inject_ask(a[1], a[2]);
 	default: return -EINVAL;
 	}
 }

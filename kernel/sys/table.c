@@ -34,15 +34,19 @@ void syscall(struct trapframe *tf)
 	struct uthread *u = this_uthread();
 	uint64_t nr = tf_sysno(tf), a[6];
 	int64_t r = -ENOSYS;
+	bool inject;
 
 	u->u_tf = tf;
 	tf_args(tf, a);
+	inject = inject_begin(u);
 	if (nr < NCALLS)
 		__atomic_add_fetch(&counts[nr], 1, __ATOMIC_RELAXED);
 	if (nr < NCALLS && calls[nr].fn != NULL)
 		r = calls[nr].fn(a);
 	else if (nr < NCALLS)
 		__atomic_add_fetch(&unknown[nr], 1, __ATOMIC_RELAXED);
+	if (inject)
+		inject_end(u);
 	if (trace)
 		kprintf("[%d] %s(%lx, %lx, %lx, %lx) = %ld\n", u->u_tid,
 		    nr < NCALLS && calls[nr].name != NULL ? calls[nr].name : "?", a[0], a[1], a[2],
@@ -102,13 +106,10 @@ static bool disk_refuses(uint64_t errors, uint64_t written)
  */
 enum vm_err fault_in(struct as *as, vaddr_t addr, enum fault_type type, enum seg_rw rw)
 {
-	static struct waitq pause;
 	uint64_t errors = 0, written = 0;
 	enum vm_err e;
 
 	for (unsigned i = 0;; i++) {
-		bool irq;
-
 		e = as_fault(as, vm_page_trunc(addr), VM_PAGESIZE, type, rw);
 		if (e != VM_NOMEM && e != VM_RETRY)
 			return e;
@@ -119,10 +120,8 @@ enum vm_err fault_in(struct as *as, vaddr_t addr, enum fault_type type, enum seg
 		if (e == VM_NOMEM &&
 		    (i == NOMEM_TRIES || (i >= REFUSED_TRIES && disk_refuses(errors, written))))
 			return e;
-		irq = spin_lock(&sched_lock);
 		if (e == VM_NOMEM)
-			(void)wait_on(&pause, arch_time_ns() + 10000000, false);
-		spin_unlock(&sched_lock, irq);
+			thread_pause();
 	}
 }
 

@@ -362,6 +362,24 @@ static void names_go_to_and_fro(void)
 	CHECK(rmdir("/tmp/ra/d") == 0 && rmdir("/tmp/ra") == 0 && rmdir("/tmp/rb") == 0);
 }
 
+/* The file was once made, and stayed, though the call said EMFILE. */
+static void no_number_makes_no_file(void)
+{
+	struct rlimit old, few;
+	struct stat st;
+	int fd = dup(0);
+
+	CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
+	few = (struct rlimit){ (rlim_t)fd, old.rlim_max };
+	close(fd);
+	CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	CHECK(open("/tmp/numberless", O_WRONLY | O_CREAT, 0600) == -1 && errno == EMFILE);
+	CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0 && !is_there("/tmp/numberless", &st));
+	CHECK((fd = open("/tmp/numberless", O_WRONLY | O_CREAT | O_EXCL, 0600)) >= 0 &&
+	    close(fd) == 0);
+	unlink("/tmp/numberless");
+}
+
 const struct test file_tests[] = {
 	T(a_mapping_of_tmpfs_ends_with_the_file, 1),
 	T(an_epoll_is_polled, 1),
@@ -375,5 +393,6 @@ const struct test file_tests[] = {
 	T(odd_offsets_are_refused, 1),
 	T(no_access_list_is_no_error_to_report, 1),
 	T(names_go_to_and_fro, 1),
+	T(no_number_makes_no_file, 1),
 	{ NULL, NULL, 0 },
 };

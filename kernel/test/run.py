@@ -163,6 +163,12 @@ def test_programs_that_try_to_break_the_kernel(m):
     return True, ''
 
 
+def test_want_of_memory_inside_a_call(m):
+    names = re.findall(r'^\tT\((\w+), \d\),$', (HERE / 'programs_deny.c').read_text(), re.M)
+    status, text = m.boot(32, 'inject=1 init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)))
+    return status == 0 and all('ok %s\n' % name in text for name in names), text
+
+
 def test_no_shootdown_is_found_out(m):
     right, text = m.boot(24, 'init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
     if right != 0 or 'hot thread: 0 wrong' not in text:
