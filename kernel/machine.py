@@ -7,10 +7,12 @@ status: the kernel's own, 99 if it did not switch the machine off. QUIRE_QEMU_AR
 """
 import os
 import resource
-import signal
+import selectors
 import subprocess
 import sys
+import time
 
+MOST_OUTPUT = 64 << 20  # bytes of a machine's console
 MACHINES = {
     'x86_64': ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max,-avx',
                '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
@@ -27,23 +29,56 @@ def command(arch, kernel, memory, cpus, append, drives=()):
     return c
 
 
-def run(qemu, seconds, typed=b''):
-    """Runs QEMU's command line to its end; returns its return code and its output as text. QEMU may use this many
-    seconds of processor time for each of two CPUs, however busy this computer is, and four times as many seconds of
-    the clock. Code None: QEMU did not end, and the text says so."""
-    def limit():
-        resource.setrlimit(resource.RLIMIT_CPU, (2 * seconds, 2 * seconds))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def no_core():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
+
+def processor_seconds(process):
+    """Seconds of processor time that all threads of the child have used."""
+    with open('/proc/%d/stat' % process.pid) as f:
+        fields = f.read().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def read_to_the_end(process, seconds):
+    """The child's output, and why it was given up (None: it ended)."""
+    out, ready = b'', selectors.DefaultSelector()
+    ready.register(process.stdout, selectors.EVENT_READ)
+    while True:
+        clock, used = time.monotonic(), processor_seconds(process)
+        while not ready.select(1):
+            if processor_seconds(process) - used > 2 * seconds or time.monotonic() - clock > 4 * seconds:
+                return out, 'it printed nothing for %d s of two processors, or for %d s' % (seconds, 4 * seconds)
+        more = os.read(process.stdout.fileno(), 65536)
+        if not more:
+            return out, None
+        out += more
+        if len(out) > MOST_OUTPUT:
+            return out[-65536:], 'it printed more than %d MiB' % (MOST_OUTPUT >> 20)
+
+
+def run(qemu, seconds, typed=b''):
+    """Runs QEMU's command line to its end; returns its return code and its output as text. How long it may take is a
+    matter of progress: QEMU is given up if it prints nothing while it uses so many seconds of processor time on each of two
+    processors, however busy this computer is, or for four times as many seconds of the clock. Code None: QEMU was given
+    up, and the text says why."""
+    process = subprocess.Popen(qemu, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=no_core)
     try:
-        r = subprocess.run(qemu, input=typed, stdout=subprocess.PIPE, timeout=4 * seconds, preexec_fn=limit)
-        code, out = r.returncode, r.stdout
-    except subprocess.TimeoutExpired as e:
-        code, out = None, e.stdout or b''
+        try:
+            process.stdin.write(typed)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        out, why = read_to_the_end(process, seconds)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if why is not None:
+        process.kill()
+    code = process.wait()
     text = out.decode(errors='replace').replace('\r\n', '\n')
-    if code is None or code in (-signal.SIGXCPU, -signal.SIGKILL):
-        return None, text + '\n(it did not end in %d s)' % seconds
-    return code, text
+    return (code, text) if why is None else (None, text + '\n(%s)' % why)
 
 
 def status(returncode):

@@ -180,7 +180,7 @@ def main():
     ap.add_argument('--memory', type=int, default=24, help='of the machine, MiB')
     ap.add_argument('--cpus', type=int, default=1)
     ap.add_argument('--append', default='', help='words for the kernel')
-    ap.add_argument('--timeout', type=int, default=300, help='seconds for a boot')
+    ap.add_argument('--timeout', type=int, default=300, help='seconds without output after which the machine is given up')
     a = ap.parse_args()
     a.directory.mkdir(parents=True, exist_ok=True)
     groups = {}

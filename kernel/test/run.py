@@ -89,9 +89,10 @@ class Machine:
                   for name in ('root.img', 'swap.img')]
         return machine.command(self.arch, self.kernel, memory, cpus, 'root=0 swap=1 seed=1 ' + append, drives)
 
-    def boot(self, memory, append, cpus=1, timeout=300, swap='', typed=None):
-        """Returns the kernel's status (None: it did not switch off) and its output."""
-        code, text = machine.run(self.command(memory, append, cpus, swap), timeout, typed or b'')
+    def boot(self, memory, append, cpus=1, silence=300, swap='', typed=None):
+        """Returns the kernel's status (None: it did not switch off) and its output. silence: seconds without a line of output
+        after which the machine is given up (machine.run)."""
+        code, text = machine.run(self.command(memory, append, cpus, swap), silence, typed or b'')
         if machine.status(code) is None or 'vm_check: 0 violations' not in text:
             return None, text
         fsck = subprocess.run(['e2fsck', '-fn', str(self.img / 'root.img')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -150,14 +151,14 @@ def test_programs_in_24_mib(m):
 
 
 def test_programs_on_4_cpus(m):
-    status, text = m.boot(24, 'mmu=sv48 init=/bin/programs', cpus=4, timeout=590)
+    status, text = m.boot(24, 'mmu=sv48 init=/bin/programs', cpus=4)
     return status == 0 and 'FAILED' not in text, text
 
 
 def test_programs_that_try_to_break_the_kernel(m):
     names = [n for n in re.findall(r'^\tT\((\w+), \d\),$', (HERE / 'programs_stress.c').read_text(), re.M) if n != 'fills_memory_and_execs']
     for cpus in (1, 4):
-        status, text = m.boot(24, 'init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)), cpus=cpus, timeout=590)
+        status, text = m.boot(24, 'init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)), cpus=cpus)
         if status != 0 or any('ok %s\n' % name not in text for name in names):
             return False, text
     return True, ''
@@ -251,7 +252,7 @@ def test_what_was_synced_outlives_power_cuts(m):
 
 
 def test_four_cpus_under_pressure(m):
-    status, text = m.boot(24, 'init=/bin/soak arg0=4 arg1=%d' % SOAK_SECONDS, cpus=4, timeout=SOAK_SECONDS + 900)
+    status, text = m.boot(24, 'init=/bin/soak arg0=4 arg1=%d' % SOAK_SECONDS, cpus=4, silence=SOAK_SECONDS + 300)
     print(''.join(line + '\n' for line in text.splitlines() if line.startswith(('soak', 'quire: faults'))), end='')
     return status == 0 and ' 0 wrong' in text, text
 
