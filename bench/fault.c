@@ -4,14 +4,15 @@
  * The cost of a Quire fault, on the workload of bench/workload.h: libquire, faults served in the
  * faulting thread.
  *
- *     fault [-k null|pool|file] [-m MiB] [-b MiB] [-p MiB] [-n ACCESSES] [-r REPEATS] [-s SEED] [-d DIRECTORY]
+ *     fault [-k none|null|pool|file] [-m MiB] [-b MiB] [-p MiB] [-n ACCESSES] [-r REPEATS] [-s SEED] [-d DIRECTORY]
  *           [-a PATTERN] [-w PERCENT]
  *
  * Maps a private anonymous region of MiB (256) in a system with a budget of -b
  * MiB (64), fills it, then makes REPEATS (5) times ACCESSES (100000) accesses:
  * PATTERN (random), PERCENT (100) of them writes. The store behind it (-k):
  *
- *   null   a page is copied to ordinary memory and back: Quire without a store
+ *   none   the tag and the count of a page are kept, and no page is copied: Quire without a store
+ *   null   a page is copied to ordinary memory and back
  *   pool   the compressed pool, of -p MiB (128): everything fits, compressed
  *   file   a pool of 2 MiB, in passing, and a swap file in -d (/var/tmp)
  *
@@ -60,6 +61,25 @@ static int bring(void *arg, uint64_t slot, void *page)
 	return 0;
 }
 
+/* ---- a store that copies nothing: it keeps the words that the workload then checks ---- */
+static int keep_words(void *arg, uint64_t slot, const void *page)
+{
+	uint64_t *kept = (uint64_t *)arg + 2 * slot;
+
+	kept[0] = ((const uint64_t *)page)[WL_TAG];
+	kept[1] = ((const uint64_t *)page)[WL_COUNT];
+	return 0;
+}
+
+static int bring_words(void *arg, uint64_t slot, void *page)
+{
+	const uint64_t *kept = (const uint64_t *)arg + 2 * slot;
+
+	((uint64_t *)page)[WL_TAG] = kept[0];
+	((uint64_t *)page)[WL_COUNT] = kept[1];
+	return 0;
+}
+
 static void die(const char *what)
 {
 	fprintf(stderr, "fault: %s: %s\n", what, strerror(errno));
@@ -87,6 +107,12 @@ static struct quire *open_system(const struct options *o)
 		store.slots = (o->mib + 16) * 256;
 		store.arg = plain(store.slots * WL_PAGE);
 		c.store = &store;
+	} else if (strcmp(o->kind, "none") == 0) {
+		store.write = keep_words;
+		store.read = bring_words;
+		store.slots = (o->mib + 16) * 256;
+		store.arg = plain(store.slots * 2 * sizeof(uint64_t));
+		c.store = &store;
 	} else if (strcmp(o->kind, "pool") == 0) {
 		c.pool = o->pool * MIB;
 		c.promise = (o->mib + 16) * MIB + c.memory;
@@ -95,7 +121,7 @@ static struct quire *open_system(const struct options *o)
 		c.swap = 2 * o->mib * MIB;
 		c.swap_path = o->folder;
 	} else {
-		fprintf(stderr, "fault: -k %s: null, pool or file\n", o->kind);
+		fprintf(stderr, "fault: -k %s: none, null, pool or file\n", o->kind);
 		exit(2);
 	}
 	if (quire_open(&c, &q) != 0)
@@ -211,6 +237,7 @@ int main(int argc, char **argv)
 		wl_fill(&w, i, base + i * WL_WORDS);
 	w.pattern = o.pattern;
 	w.writes = o.writes;
+	w.few = strcmp(o.kind, "none") == 0;
 	/* The first round pays for the state that filling left behind, so it is not counted. */
 	wl_accesses(&w, base, o.n);
 	for (size_t r = 0; r < o.repeats; r++) {

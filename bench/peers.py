@@ -9,7 +9,8 @@ anonymous memory, each access checked, in --limit of memory, one thread. Without
 accesses are in random order; --writes is how many of a hundred write.
 
   floor   bench/floor.c: the kernel's part of an in-thread fault alone
-  null    libquire (bench/fault.c), budget --limit, a store that copies a page
+  none    libquire (bench/fault.c), budget --limit, a store that keeps two words of a page: no page is copied
+  null    the same with a store that copies a page
   pool    libquire, budget --limit, the LZ4 pool
   file    libquire, budget --limit, a 2 MiB pool in passing, a swap file
   kzram   plain mmap (bench/fault_kernel.c) in a cgroup of --limit, the kernel swapping to zram with lz4
@@ -50,8 +51,8 @@ import limited  # noqa: E402
 import swaparea  # noqa: E402
 
 MIB = 1 << 20
-NAMES = ("floor", "null", "pool", "file", "kzram", "kfile", "disk", "run")
-RATIOS = (("null", "floor"), ("pool", "floor"), ("pool", "kzram"), ("file", "kfile"), ("file", "disk"), ("run", "kzram"))
+NAMES = ("floor", "none", "null", "pool", "file", "kzram", "kfile", "disk", "run")
+RATIOS = (("none", "floor"), ("null", "floor"), ("pool", "floor"), ("pool", "kzram"), ("file", "kfile"), ("file", "disk"), ("run", "kzram"))
 ACCESS = " an access"  # after a name: that other figure of it
 OTHERS = " others"  # after a name: how many CPUs were busy with something else while it ran, the kernel's own threads included
 KEY = {"floor": "floor.cycle_us.median", "disk": "disk.mixed_us.median"}
@@ -166,6 +167,9 @@ plenty of swap free when every page of a small cgroup was just used."""
         return self.measure(kind, [binary, "-k", kind, "-b", str(self.args.limit), "-p",
                                      str(self.args.mib // 2), "-d", self.args.work] + self.size,
                             (self.args.limit + besides + self.args.slack) * MIB, must=False)
+
+    def none(self):
+        return self.library("none", 16)
 
     def null(self):
         return self.library("null", self.args.mib + 16)

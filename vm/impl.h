@@ -499,6 +499,11 @@ void swap_drop(struct vm *, struct swap_area *);
 uint64_t swap_resv_max_locked(struct vm *);
 uint32_t anon_bind(struct vm *, const struct page *, uint32_t slot_plus1);
 bool anon_swapped(struct vm *, anon_id);
+/* Has the CPU fetch the cache lines of the anon and of its page's hash chain, which are needed soon. */
+void anon_prefetch(struct vm *, anon_id);
+/* As anon_getpage, for a caller that has just looked for the page in memory and not found it. */
+enum vm_err anon_bring(
+    struct vm *, anon_id, enum page_se, unsigned hint, unsigned flags, struct page **);
 void anon_dropped(struct vm *, anon_id); /* its page leaves memory clean: tells the swap area */
 bool anon_follows(
     struct vm *, anon_id, anon_id next, uint32_t n); /* next's copy is n slots after the first

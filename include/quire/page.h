@@ -116,6 +116,8 @@ void page_filled(struct vm *, struct page *, bool prefetched);
 void page_free(struct vm *, struct page *, bool dontneed);
 /* Page E-locked, unmapped, unwired: forgets identity and contents, frees the frame. Unlocks. */
 void page_destroy(struct vm *, struct page *);
+/* As page_destroy, of a page that page-out has chosen: the policy hears of an eviction. */
+void page_evict(struct vm *, struct page *);
 /* Page E-locked, and it stays so: gives it a new identity. If a page in use has that name the
  * caller is wrong; a page of the cache list loses it. */
 void page_rename(struct vm *, struct page *, struct vnode *vp, voff_t off);

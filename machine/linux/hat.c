@@ -69,7 +69,7 @@ _Static_assert(
 #define SURE 64u      /* pages that are summed before the share of modified pages is relied on */
 #define ASKED_PART 8u /* a scan is due when 1/ASKED_PART of the loaded pages was asked about */
 #define PROTECTING 4u /* one of PROTECTING scans protects pages */
-#define SAMPLE 8u     /* one of SAMPLE loads is summed all the same */
+#define SAMPLE 64u    /* one of SAMPLE loads is summed all the same */
 /* beside HAT_UNLOAD_*: a page that the kernel has pinned stays loaded */
 #define UNLOAD_MAY_STAY 0x1000u
 #define RUN_MAX 64u /* pages of one load: as many as one I/O brings */
@@ -134,6 +134,15 @@ static uint32_t *entry_of(struct hat *h, vaddr_t va, bool create)
 	if (*lp == NULL && (!create || (*lp = table_alloc(h, sizeof **lp)) == NULL))
 		return NULL;
 	return &(*lp)->l_pfn[(va >> VM_PAGESHIFT) & ((1u << LEAF_BITS) - 1)];
+}
+
+/* Tables are zeroed before they are linked, and live as long as the hat: no lock for a hint. */
+void linux_hat_prefetch(struct hat *h, vaddr_t va)
+{
+	const uint32_t *e = va < 1ull << VA_BITS ? entry_of(h, va, false) : NULL;
+
+	if (e != NULL)
+		__builtin_prefetch(e);
 }
 
 /* The next loaded entry at or above *va and below end: *va is set to it. */

@@ -227,5 +227,7 @@ void linux_hat_missing(struct hat *, uint64_t base, uint64_t end);
  */
 void linux_hat_refill(struct hat *, vaddr_t va);
 struct as *linux_hat_space(struct hat *);
+/* Has the CPU fetch the cache line of the address's entry, which the fault needs last. No lock. */
+void linux_hat_prefetch(struct hat *, vaddr_t va);
 int linux_hat_reprotect(struct hat *); /* after fork: write protection is not inherited */
 #endif

@@ -127,6 +127,7 @@ static void on_trap(int sig, siginfo_t *si, void *ctx)
 		pass_on(sig, si, uc);
 		return;
 	}
+	linux_hat_prefetch(as_hat(as), addr);
 	e = as_fault(as, vm_page_trunc(addr), VM_PAGESIZE,
 	    (why & PF_PRESENT) != 0 ? F_PROT : F_INVAL, (why & PF_WRITE) != 0 ? S_WRITE : S_READ);
 	if (e == VM_NOMAP || e == VM_PROT)

@@ -257,6 +257,12 @@ void anon_hold(struct vm *vm, anon_id id)
 	(void)old;
 }
 
+void anon_prefetch(struct vm *vm, anon_id id)
+{
+	__builtin_prefetch(anon_of(vm, id));
+	__builtin_prefetch(&vm->vm_pagehash[page_bucket(vm, &vm->vm_swapfs, anon_off(id))]);
+}
+
 uint32_t anon_refcnt(struct vm *vm, anon_id id) { return anon_refs(anon_of(vm, id)); }
 
 /* No slot refers to the id any more. */
@@ -468,29 +474,27 @@ static enum vm_err anon_fill(
 	return VM_OK;
 }
 
+enum vm_err anon_bring(
+    struct vm *vm, anon_id id, enum page_se se, unsigned hint, unsigned flags, struct page **ppp)
+{
+	enum vm_err e;
+
+	while (
+	    (e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | flags, ppp)) == VM_EXIST)
+		if ((*ppp = page_lookup(vm, &vm->vm_swapfs, anon_off(id), se)) != NULL)
+			return VM_OK;
+	if (e == VM_OK)
+		e = anon_fill(vm, id, hint, flags, *ppp);
+	if (e == VM_OK && se == SE_SHARED)
+		page_downgrade(vm, *ppp);
+	return e;
+}
+
 enum vm_err anon_getpage(
     struct vm *vm, anon_id id, enum page_se se, unsigned hint, unsigned flags, struct page **ppp)
 {
-	struct page *pp;
-	enum vm_err e;
-
-	for (;;) {
-		pp = page_lookup(vm, &vm->vm_swapfs, anon_off(id), se);
-		if (pp != NULL)
-			break;
-		e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | flags, &pp);
-		if (e == VM_EXIST)
-			continue;
-		if (e != VM_OK)
-			return e;
-		if ((e = anon_fill(vm, id, hint, flags, pp)) != VM_OK)
-			return e;
-		if (se == SE_SHARED)
-			page_downgrade(vm, pp);
-		break;
-	}
-	*ppp = pp;
-	return VM_OK;
+	*ppp = page_lookup(vm, &vm->vm_swapfs, anon_off(id), se);
+	return *ppp != NULL ? VM_OK : anon_bring(vm, id, se, hint, flags, ppp);
 }
 
 struct page *anon_getpage_ahead(struct vm *vm, anon_id id, unsigned flags)

@@ -407,18 +407,22 @@ void page_free(struct vm *vm, struct page *pp, bool dontneed)
 	page_exit(pl);
 }
 
-void page_destroy(struct vm *vm, struct page *pp)
+static void page_end(struct vm *vm, struct page *pp, bool evicted)
 {
 	struct page_lock *pl;
 
 	VM_ASSERT(hat_page_getshare(pp) == 0);
 	pl = page_enter(vm, pp);
 	page_assert_freeable(pp);
-	page_pol_remove_locked(vm, pp, false);
+	page_pol_remove_locked(vm, pp, evicted);
 	page_clear_locked(vm, pp);
 	page_exit(pl);
 	buddy_free(vm, page_pfn(vm, pp), 0);
 }
+
+void page_destroy(struct vm *vm, struct page *pp) { page_end(vm, pp, false); }
+
+void page_evict(struct vm *vm, struct page *pp) { page_end(vm, pp, true); }
 
 void page_rename(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
 {

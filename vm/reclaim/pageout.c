@@ -71,6 +71,10 @@ struct reclaim {
 };
 
 static bool is_anon(const struct page *pp) { return (pp->p_vnode->v_flags & V_SWAPFS) != 0; }
+static anon_id anon_of_page(const struct page *pp)
+{
+	return (anon_id)(pp->p_offset >> VM_PAGESHIFT);
+}
 
 /* By name: neighbours in memory become neighbours on disk. */
 static void sort_batch(struct page **b, uint32_t n)
@@ -104,12 +108,22 @@ static void put_back(struct vm *vm, struct page *pp) { page_seen_unlock(vm, pp, 
 /* Frees the frame and forgets its name; the store has the contents. */
 static void release_frame(struct reclaim *r, struct page *pp)
 {
-	struct page_lock *pl = page_enter(r->r_vm, pp);
-
-	page_pol_remove_locked(r->r_vm, pp, true);
-	page_exit(pl);
-	page_destroy(r->r_vm, pp);
+	page_evict(r->r_vm, pp);
 	r->r_freed++;
+}
+
+/*
+ * Frees the old copies of modified pages. The structures of the pages of a batch lie anywhere in
+ * memory: the CPU fetches their cache lines at the same time.
+ */
+static void free_old_copies(struct vm *vm, struct page **b, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (is_anon(b[i]))
+			anon_prefetch(vm, anon_of_page(b[i]));
+	for (uint32_t i = 0; i < n; i++)
+		if (is_anon(b[i]) && anon_swapped(vm, anon_of_page(b[i])))
+			swapfs_dirty(vm, b[i]);
 }
 
 static void flush_batch(struct reclaim *r)
@@ -118,6 +132,7 @@ static void flush_batch(struct reclaim *r)
 	struct page **b = vm->vm_batch;
 	uint32_t left = r->r_n;
 
+	free_old_copies(vm, b, left);
 	sort_batch(b, left);
 	for (r->r_n = 0; left > 0;) {
 		uint32_t n = run_length(b, left), ok = 0;
@@ -208,7 +223,7 @@ static void consider_page(struct reclaim *r, struct page *pp)
 	if ((page_nrm(pp) & P_MOD) == 0) {
 		VM_STAT(vm, clean_drop);
 		if (is_anon(pp))
-			anon_dropped(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
+			anon_dropped(vm, anon_of_page(pp));
 		release_frame(r, pp);
 		return;
 	}
@@ -216,8 +231,6 @@ static void consider_page(struct reclaim *r, struct page *pp)
 		put_back(vm, pp);
 		return;
 	}
-	if (is_anon(pp) && anon_swapped(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT)))
-		swapfs_dirty(vm, pp); /* the hardware saw the write: the copy on disk is old */
 	/* the page leaves the queue's head, so that the hand goes on while the page waits for its write */
 	page_seen(vm, pp, false, false);
 	vm->vm_batch[r->r_n++] = pp;

@@ -256,7 +256,7 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 		    anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
 			hint++;
 	}
-	return anon_getpage(vm, id, se, hint, segvn_place(f->f_seg, f->f_idx), ppp);
+	return anon_bring(vm, id, se, hint, segvn_place(f->f_seg, f->f_idx), ppp);
 }
 
 /*
@@ -399,14 +399,16 @@ static enum vm_err fault_slot(struct fault *f)
 	f->f_idx = svd_index(f->f_seg, f->f_va);
 	if (!anonmap_enter(f->f_amp, f->f_idx, true, &id))
 		return VM_NOMEM;
-	if (id != 0)
+	if (id != 0) {
+		anon_prefetch(f->f_vm, id);
 		e = fault_anon(f, id);
-	else if (f->f_svd->svd_vp != NULL)
+	} else if (f->f_svd->svd_vp != NULL) {
 		e = fault_file(f);
-	else if (svd_shared(f->f_svd) && anonmap_ends(f->f_amp, f->f_idx))
+	} else if (svd_shared(f->f_svd) && anonmap_ends(f->f_amp, f->f_idx)) {
 		e = VM_EOF;
-	else
+	} else {
 		e = fault_zero(f);
+	}
 	anonmap_exit(f->f_amp, f->f_idx);
 	return e;
 }
