@@ -129,6 +129,22 @@ void family_settle(struct host *h)
 
 void family_hears(struct host *h) { tell_supervisor(h, FAMILY_HEARS); }
 
+void family_end(const struct host *h)
+{
+	(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
+	/* the first process of a PID namespace is not killed by signals from within */
+	for (;;)
+		(void)sys_call1(SYS_exit_group, 128 + SIGKILL);
+}
+
+void family_check(const struct host *h)
+{
+	struct pollfd p = { .fd = h->h_sock };
+
+	if (sys_call3(SYS_poll, (long)&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0)
+		family_end(h);
+}
+
 void family_mortal(struct host *h, bool mortal)
 {
 	struct pollfd p = { .fd = h->h_sock, .events = POLLIN };
@@ -140,7 +156,7 @@ void family_mortal(struct host *h, bool mortal)
 	(void)sys_call3(SYS_fcntl, h->h_sock, F_SETFL, mortal ? O_ASYNC : 0);
 	/* the supervisor had ended already */
 	if (mortal && sys_call3(SYS_poll, (long)&p, 1, 0) > 0)
-		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
+		family_end(h);
 }
 
 /*

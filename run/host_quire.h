@@ -152,6 +152,14 @@ void family_settle(struct host *);
 void family_hears(struct host *);
 /* true: the kernel kills the process at the supervisor's end, without a thread that waits for it */
 void family_mortal(struct host *, bool);
+/*
+ * Ends this process if the supervisor has ended: no process enforces the family's limit or finds a
+ * dead process's locks any more. For threads that wait, or work on, without reading the connection.
+ * May be called in every thread, with every lock held.
+ */
+void family_check(const struct host *);
+/* Ends this process because its connection has ended. */
+_Noreturn void family_end(const struct host *);
 /* run/stack.c */
 /* constructor time: finds out how the thread pointer is read and written */
 void host_thread_pointer(void);

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -30,12 +29,8 @@ static void answer_supervisor(struct host *h)
 	char byte[64];
 	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
 
-	/* the supervisor was killed: no process enforces the family's limit any more */
-	if (n == 0 || n == -ECONNRESET) {
-		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
-		/* the first process of a PID namespace is not killed by signals from within */
-		(void)sys_call1(SYS_exit_group, 128 + SIGKILL);
-	}
+	if (n == 0 || n == -ECONNRESET)
+		family_end(h);
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
 	if (want == 0)
 		return;
@@ -117,8 +112,10 @@ static bool serve_faults(struct host *h)
 			return total > 0;
 		total += (unsigned)n;
 		affinity_follow(linux_fault_tid(h->h_mach));
-		if (total / ASKED != (total - (unsigned)n) / ASKED &&
-		    atomic_load(&h->h_me->fp_shrink) > 0)
+		if (total / ASKED == (total - (unsigned)n) / ASKED)
+			continue;
+		family_check(h);
+		if (atomic_load(&h->h_me->fp_shrink) > 0)
 			return true;
 	}
 }

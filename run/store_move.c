@@ -24,6 +24,8 @@
 
 static uint32_t pool_tag(void *arg) { return (uint32_t)((struct host *)arg)->h_child; }
 
+static void check_family(void *arg) { family_check(arg); }
+
 int store_open(struct host *h, const struct family_store *st)
 {
 	struct pool *p = h->h_pool == &h->h_pools[0] ? &h->h_pools[1] : &h->h_pools[0];
@@ -36,6 +38,7 @@ int store_open(struct host *h, const struct family_store *st)
 	p->p_charge = host_pool_charge;
 	p->p_charge_arg = h;
 	p->p_tag = pool_tag;
+	p->p_waited = check_family;
 	p->p_ownfds = true;
 	/*
 	 * packing clean pages again takes only the supervisor's time, whereas the memory of a kept

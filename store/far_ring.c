@@ -29,12 +29,12 @@ static bool server_ended(const struct far_ring *r)
 	    (__atomic_load_n(&r->fr_alive, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED) != 0;
 }
 
-/* Sleeps while the slot is in that state, at most CHECK_NS. */
-static void sleep_while(const struct far_slot *s, enum far_slot_state was)
+void far_ring_sleep(const struct far_ring *r, uint32_t ticket, enum far_slot_state was)
 {
 	struct __kernel_timespec ts = { .tv_nsec = CHECK_NS };
 
-	(void)sys_call6(SYS_futex, (long)&s->fs_word, FUTEX_WAIT, was, (long)&ts, 0, 0);
+	(void)sys_call6(
+	    SYS_futex, (long)&r->fr_slot[ticket].fs_word, FUTEX_WAIT, was, (long)&ts, 0, 0);
 }
 
 static void copy_words(void *to, const void *from, uint32_t len)
@@ -99,39 +99,15 @@ bool far_ring_ready(const struct far_ring *r, uint32_t ticket)
 int far_ring_end(struct far_ring *r, uint32_t ticket, void *data, uint32_t len)
 {
 	struct far_slot *s = &r->fr_slot[ticket];
-	enum far_slot_state state;
 	int rc;
 
-	while ((state = far_slot_state(s)) != FAR_DONE) {
-		if (server_ended(r) && far_slot_state(s) != FAR_DONE)
-			return -EIO; /* the slot is lost with the ring */
-		sleep_while(s, state);
-	}
+	if (far_slot_state(s) != FAR_DONE)
+		return -EIO; /* the slot is lost with the ring */
 	rc = s->fs_result;
 	if (rc == 0 && s->fs_op == FAR_SLOT_READ)
 		copy_words(data, far_ring_buffer(r, ticket), len);
 	__atomic_store_n(&s->fs_word, far_word(FAR_FREE, 0), __ATOMIC_SEQ_CST);
 	return rc;
-}
-
-int far_ring_begin_wait(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at,
-    uint32_t len, const void *data, uint32_t *ticket)
-{
-	int rc;
-
-	while ((rc = far_ring_begin(r, owner, op, at, len, data, ticket)) == -EAGAIN)
-		sleep_while(&r->fr_slot[0],
-		    far_slot_state(&r->fr_slot[0])); /* any free slot will do: look again soon */
-	return rc;
-}
-
-int far_ring_io(
-    struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, void *data)
-{
-	uint32_t ticket;
-	int rc = far_ring_begin_wait(r, owner, op, at, len, data, &ticket);
-
-	return rc != 0 ? rc : far_ring_end(r, ticket, data, len);
 }
 
 void far_ring_release(struct far_ring *r, uint32_t owner)

@@ -119,21 +119,17 @@ static inline void *far_ring_buffer(struct far_ring *r, uint32_t slot)
  */
 int far_ring_begin(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len,
     const void *data, uint32_t *ticket);
-/* As far_ring_begin, but waits while all slots are taken. Sleeps. */
-int far_ring_begin_wait(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at,
-    uint32_t len, const void *data, uint32_t *ticket);
 /* Has the server ended, or given its engine up? */
 bool far_ring_lost(const struct far_ring *);
-/* Would far_ring_end not wait? */
+/* Is there an answer to the request, or has the server ended? */
 bool far_ring_ready(const struct far_ring *, uint32_t ticket);
+/* Sleeps while the slot has that state, at most 200 ms: then the caller looks again. */
+void far_ring_sleep(const struct far_ring *, uint32_t ticket, enum far_slot_state);
 /*
- * Waits for the answer to the request; copies the len bytes of a read to data. 0, -EIO, -ENOSPC.
- * May sleep as long as --far-timeout.
+ * Collects the answer to a request that is ready; copies the len bytes of a read to data. 0,
+ * -ENOSPC, -EIO: the server could not do the request, or has ended. Never sleeps.
  */
 int far_ring_end(struct far_ring *, uint32_t ticket, void *data, uint32_t len);
-/* far_ring_begin_wait and far_ring_end. */
-int far_ring_io(
-    struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len, void *data);
 /* Frees the slots of a dead client, those under way when the server has answered them. */
 void far_ring_release(struct far_ring *, uint32_t owner);
 #endif

@@ -59,7 +59,13 @@ struct pool {
 	 * without the lock. NULL: this process never takes another process for dead (pool_lock.c)
 	 */
 	bool (*p_gone)(void *arg, uint32_t tag);
-	void *p_charge_arg; /* argument of the three functions above */
+	/*
+	 * Called each time a thread has waited for another process for some time, without the lock.
+	 * Does not return if the process that reports deaths has itself ended: the wait might never
+	 * end. May be NULL
+	 */
+	void (*p_waited)(void *arg);
+	void *p_charge_arg; /* argument of the four functions above */
 	/*
 	 * the thread that writes behind has its own descriptor table: a forked child inherits no
 	 * descriptor of that table

@@ -65,13 +65,49 @@ static bool is_answered(const void *asked)
 	return far_ring_ready(a->ring, a->ticket);
 }
 
+/*
+ * Waits for the answer and collects it; mem, n: for the bytes of a read. May sleep as long as
+ * --far-timeout.
+ */
+static int end_request(
+    const struct pool *p, struct far_ring *ring, uint32_t ticket, void *mem, uint32_t n)
+{
+	const struct far_slot *slot = &ring->fr_slot[ticket];
+
+	/* the state is read first, so that no change is slept through */
+	for (enum far_slot_state was = far_slot_state(slot); !far_ring_ready(ring, ticket);
+	     was = far_slot_state(slot)) {
+		far_ring_sleep(ring, ticket, was);
+		if (!far_ring_ready(ring, ticket))
+			pool_waited(p);
+	}
+	return far_ring_end(ring, ticket, mem, n);
+}
+
 /* A thread of the program waits for a read: it polls for the answer before it sleeps. */
 static int end_read(struct pool *p, struct far_ring *ring, uint32_t ticket, void *mem, uint32_t n)
 {
 	struct asked a = { ring, ticket };
 
 	patience_look(&p->p_far, is_answered, &a);
-	return far_ring_end(ring, ticket, mem, n);
+	return end_request(p, ring, ticket, mem, n);
+}
+
+/* Submits a request; waits while all slots are taken. */
+static int begin_request(const struct pool *p, struct far_ring *ring, enum far_slot_op op,
+    uint64_t at, uint32_t n, const void *mem, uint32_t *ticket)
+{
+	int rc;
+
+	while ((rc = far_ring_begin(ring, ring_owner(p), op, at, n, mem, ticket)) == -EAGAIN) {
+		enum far_slot_state state = far_slot_state(&ring->fr_slot[0]);
+
+		if (state == FAR_FREE)
+			continue;
+		far_ring_sleep(ring, 0, state); /* any free slot will do: look again soon */
+		pool_waited(p);
+	}
+	return rc;
 }
 
 int pool_far_io(
@@ -79,11 +115,12 @@ int pool_far_io(
 {
 	struct far_ring *ring = ring_of(p->p_shared, f);
 	uint32_t ticket;
-	int rc = far_ring_begin_wait(ring, ring_owner(p), write ? FAR_SLOT_WRITE : FAR_SLOT_READ,
-	    offset_in(f, at), n, mem, &ticket);
+	int rc = begin_request(
+	    p, ring, write ? FAR_SLOT_WRITE : FAR_SLOT_READ, offset_in(f, at), n, mem, &ticket);
 
 	if (rc == 0)
-		rc = write ? far_ring_end(ring, ticket, mem, n) : end_read(p, ring, ticket, mem, n);
+		rc = write ? end_request(p, ring, ticket, mem, n)
+			   : end_read(p, ring, ticket, mem, n);
 	if (rc == 0)
 		(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_far, n, __ATOMIC_RELAXED);
 	return rc;
@@ -126,7 +163,8 @@ bool pool_far_ready(struct pool *p, uint32_t block, uint32_t ticket)
 
 int pool_far_end(struct pool *p, uint32_t block, uint32_t ticket)
 {
-	return far_ring_end(ring_of(p->p_shared, pool_far_of(p->p_shared, block)), ticket, NULL, 0);
+	return end_request(
+	    p, ring_of(p->p_shared, pool_far_of(p->p_shared, block)), ticket, NULL, 0);
 }
 
 void pool_far_trim(struct pool_shared *s, uint32_t block)

@@ -324,6 +324,15 @@ _Noreturn void pool_panic(const char *what);
 #define POOL_ASSERT(e) ((void)sizeof(e))
 #endif
 
+/* pool_wait.c */
+/* A wait for another process has lasted: see p_waited. */
+void pool_waited(const struct pool *);
+/*
+ * Sleeps while the futex has that value, at most 50 ms. For all waits that another process must end.
+ * True: the time is up. Without the lock.
+ */
+bool pool_sleep(const struct pool *, const uint32_t *word, uint32_t val);
+
 /* pool_clock.c */
 uint64_t pool_now(void); /* ns, of the clock that all processes share */
 /*

@@ -16,7 +16,7 @@
  * for the tag, which takes the lock over. The process that calls pool_release() knows of further
  * deaths whose release is still to come (p_gone): it must not wait for locks of those processes.
  * Every other process waits while the holder lives, running or stopped, or is dead and not
- * released.
+ * released. If the supervisor has ended, too, the waiting process ends (p_waited, pool_wait.c).
  *
  * A segment that a process writes, reads or packs names its owner the same way (s_owner), and the
  * same rule applies: pool_orphan().
@@ -45,9 +45,6 @@ static uint32_t take_lock(struct pool *p, uint32_t dead)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t me = p->p_owner, was = 0;
-	struct {
-		long s, ns;
-	} soon = { 0, 50000000 };
 
 	if (__atomic_compare_exchange_n(
 		&s->ps_lock, &was, me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
@@ -76,8 +73,7 @@ static uint32_t take_lock(struct pool *p, uint32_t dead)
 		    !__atomic_compare_exchange_n(
 			&s->ps_lock, &was, was | WAITERS, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
-		(void)sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */,
-		    (long)(int)(was | WAITERS), (long)&soon, 0, 0);
+		(void)pool_sleep(p, &s->ps_lock, was | WAITERS);
 	}
 }
 

@@ -257,9 +257,6 @@ static int reclaim_block(struct pool *p)
 static int wait_for_io(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	struct {
-		long s, ns;
-	} soon = { 0, 50000000 };
 
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
 		struct segment *g = &segs_of(s)[i];
@@ -273,10 +270,9 @@ static int wait_for_io(struct pool *p)
 		}
 		uint32_t io = s->ps_io;
 		pool_unlock(s);
-		long r = sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io,
-		    (long)&soon, 0, 0);
+		bool long_ago = pool_sleep(p, &s->ps_io, io);
 		pool_lock(p);
-		if (r == -ETIMEDOUT && g->s_state == SEG_WRITING && g->s_async != 0)
+		if (long_ago && g->s_state == SEG_WRITING && g->s_async != 0)
 			(void)pool_steal_locked(p, i); /* its writer does not collect the result */
 		return 0;
 	}

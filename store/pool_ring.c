@@ -372,9 +372,6 @@ static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
 {
 	struct pool_shared *s = p->p_shared;
 	struct pool_aio_result res[POOL_WRITES];
-	struct {
-		long s, ns;
-	} soon = { 0, 50000000 };
 	uint32_t n;
 
 	if (r->waiting) {
@@ -383,8 +380,7 @@ static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
 		if (!wait)
 			return 0;
 		pool_unlock(s);
-		(void)sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io,
-		    (long)&soon, 0, 0);
+		(void)pool_sleep(p, &s->ps_io, io);
 		pool_lock(p);
 		return 1; /* perhaps a result has arrived: the caller looks again */
 	}

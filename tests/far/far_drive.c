@@ -48,6 +48,23 @@ struct totals {
 	uint64_t requests, errors;
 };
 
+/* A request and its answer: 0, -EIO or -ENOSPC. */
+static int do_request(uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, void *data)
+{
+	const void *bytes = op == FAR_SLOT_WRITE ? data : NULL;
+	uint32_t ticket;
+	int rc;
+
+	while ((rc = far_ring_begin(ring, owner, op, at, len, bytes, &ticket)) == -EAGAIN)
+		far_ring_sleep(ring, 0, far_slot_state(&ring->fr_slot[0]));
+	if (rc != 0)
+		return rc;
+	for (enum far_slot_state was = far_slot_state(&ring->fr_slot[ticket]);
+	     !far_ring_ready(ring, ticket); was = far_slot_state(&ring->fr_slot[ticket]))
+		far_ring_sleep(ring, ticket, was);
+	return far_ring_end(ring, ticket, data, len);
+}
+
 /* version 0: the unit is empty; UINT64_MAX: the contents are unknown */
 static int step(
     uint64_t *rnd, uint64_t version[UNITS], unsigned client, uint64_t *count, struct totals *t)
@@ -61,11 +78,11 @@ static int step(
 	if (what < 3) {
 		version[u] = ++*count;
 		fill(buf, sizeof buf, at, version[u]);
-		rc = far_ring_io(ring, client + 1, FAR_SLOT_WRITE, at, sizeof buf, buf);
+		rc = do_request(client + 1, FAR_SLOT_WRITE, at, sizeof buf, buf);
 		if (rc != 0)
 			version[u] = UINT64_MAX;
 	} else if (what == 3) {
-		rc = far_ring_io(ring, client + 1, FAR_SLOT_TRIM, at, sizeof buf, NULL);
+		rc = do_request(client + 1, FAR_SLOT_TRIM, at, sizeof buf, NULL);
 		version[u] = rc == 0 ? 0 : UINT64_MAX;
 	} else {
 		uint32_t from = (uint32_t)(next_random(rnd) % (FAR_RING_UNIT / SECTOR)) * SECTOR;
@@ -74,7 +91,7 @@ static int step(
 
 		if (version[u] == 0 || version[u] == UINT64_MAX)
 			return 0;
-		rc = far_ring_io(ring, client + 1, FAR_SLOT_READ, at + from, len, buf);
+		rc = do_request(client + 1, FAR_SLOT_READ, at + from, len, buf);
 		fill(want, len, at + from, version[u]);
 		if (rc == 0 && memcmp(buf, want, len) != 0) {
 			printf("wrong bytes: client %u, unit %u, version %llu\n", client, u,

@@ -359,6 +359,47 @@ static void slots_of_a_killed_process_come_back(void **state)
 	end();
 }
 
+#define ORPHAN 7
+
+static void leave(void *arg)
+{
+	(void)arg;
+	_exit(ORPHAN);
+}
+
+/* In a child: does the wait for a server that neither answers nor ends call p_waited? */
+static void expect_orphan(bool loads)
+{
+	static uint8_t page[PAGE];
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)pool_after_fork(&r.p);
+		r.p.p_waited = leave;
+		for (uint32_t i = 0; loads && i < N; i++)
+			(void)pool_load(&r.p, handles[i], page);
+		(void)store(handles, N, 1);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), ORPHAN);
+}
+
+static void a_wait_for_a_silent_server_asks_whether_to_go_on(void **state)
+{
+	(void)state;
+	start(MiB, 0);
+	assert_int_equal(store(handles, N, 1), N);
+	pool_poll(&r.p, 1);
+	__atomic_store_n(&orders->hold, 1, __ATOMIC_RELEASE);
+	expect_orphan(true);
+	expect_orphan(false);
+	end();
+}
+
 /* Random stores, loads and frees over a file and a far place; each load equals the model. */
 static void churn(uint64_t file)
 {
@@ -399,6 +440,7 @@ int main(void)
 		cmocka_unit_test(a_full_far_end_refuses_and_keeps_what_it_has),
 		cmocka_unit_test(a_server_that_ends_hangs_nobody),
 		cmocka_unit_test(slots_of_a_killed_process_come_back),
+		cmocka_unit_test(a_wait_for_a_silent_server_asks_whether_to_go_on),
 		cmocka_unit_test(random_work_without_a_file_loses_nothing),
 		cmocka_unit_test(random_work_with_a_file_loses_nothing),
 	};

@@ -256,6 +256,38 @@ static void a_release_does_not_wait_for_a_dead_process_that_comes_later(void **s
 	end_test();
 }
 
+#define ORPHAN 7
+
+static void leave(void *arg)
+{
+	(void)arg;
+	_exit(ORPHAN);
+}
+
+/* No release will come: the process that would report the death has died, too. */
+static void a_wait_for_a_dead_process_asks_whether_to_go_on(void **state)
+{
+	uint32_t mine;
+	pid_t holder, waiter;
+	int status;
+
+	(void)state;
+	start_test();
+	holder = start_holder();
+	kill_holder(holder);
+	waiter = fork();
+	if (waiter == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		r.p.p_waited = leave;
+		_exit(put(&r, 10, &mine) == 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(waiter, &status, 0), waiter);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), ORPHAN);
+	pool_release(&r.p, HOLDER);
+	end_test();
+}
+
 static void a_memory_object_tells_which_process_holds_the_lock(void **state)
 {
 	struct pool_config c = { .mem_limit = 16 * SEG, .max_objects = 4096, .max_members = 8 };
@@ -294,6 +326,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_lock_of_a_corpse_is_taken_over_at_its_release),
 		cmocka_unit_test(who_joins_takes_over_the_lock_of_the_tag_before),
 		cmocka_unit_test(a_release_does_not_wait_for_a_dead_process_that_comes_later),
+		cmocka_unit_test(a_wait_for_a_dead_process_asks_whether_to_go_on),
 		cmocka_unit_test(a_memory_object_tells_which_process_holds_the_lock),
 	};
 
