@@ -424,12 +424,400 @@ static const struct call name_calls[] = {
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
+/* ---- memory, processes, descriptors ---- */
+static uint8_t *area; /* of set_area: AREA pages, each used */
+static void *mapped;
+enum { AREA = 16 };
+
+static void set_area(void)
+{
+	area = mmap(NULL, AREA * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(area != MAP_FAILED);
+	for (unsigned i = 0; i < AREA; i++)
+		area[i * PG] = (uint8_t)(i + 1);
+	mapped = MAP_FAILED;
+}
+static int area_is_whole(unsigned from, unsigned to)
+{
+	for (unsigned i = from; i < to; i++)
+		if (area[i * PG] != (uint8_t)(i + 1))
+			return 0;
+	return 1;
+}
+static int state_area(void) { return area_is_whole(0, AREA) ? got >= 0 : -1; }
+static void clear_area(void)
+{
+	munmap(area, AREA * PG);
+	if (mapped != MAP_FAILED)
+		munmap(mapped, 64 * PG);
+}
+static int result_of(void *p)
+{
+	mapped = p;
+	return got = p == MAP_FAILED ? -1 : 0;
+}
+static int go_mmap(void)
+{
+	return result_of(
+	    mmap(NULL, 64 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+}
+static int go_mmap_shared(void)
+{
+	return result_of(
+	    mmap(NULL, 64 * PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+}
+static int go_mmap_populated(void)
+{
+	return result_of(mmap(NULL, 64 * PG, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
+}
+/* A part of the area is replaced: for want of memory the old part stays. */
+static int go_mmap_fixed(void)
+{
+	void *p = mmap(area + 4 * PG, 4 * PG, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	return got = p == MAP_FAILED ? -1 : 0;
+}
+static int state_mmap_fixed(void)
+{
+	if (!area_is_whole(0, 4) || !area_is_whole(8, AREA))
+		return -1;
+	if (got < 0)
+		return area_is_whole(4, 8) ? 0 : -1;
+	return area[4 * PG] == 0 && area[7 * PG] == 0 ? 1 : -1;
+}
+static void set_file_area(void)
+{
+	set_area();
+	set_grow();
+}
+static int go_mmap_file(void)
+{
+	return result_of(mmap(NULL, 12 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, grown, 0));
+}
+static int go_mmap_file_shared(void)
+{
+	return result_of(mmap(NULL, 12 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, grown, 0));
+}
+static int state_mmap_file(void)
+{
+	return got < 0 ? 0 : (((uint8_t *)mapped)[11 * PG] == 7 && area_is_whole(0, AREA) ? 1 : -1);
+}
+static void clear_file_area(void)
+{
+	clear_area();
+	clear_grow();
+}
+static int go_munmap(void) { return got = munmap(area + 4 * PG, 4 * PG); }
+static int state_munmap(void)
+{
+	unsigned char vec[1];
+
+	if (!area_is_whole(0, 4) || !area_is_whole(8, AREA))
+		return -1;
+	if (got < 0)
+		return area_is_whole(4, 8) ? 0 : -1;
+	return mincore(area + 4 * PG, PG, vec) == -1 ? 1 : -1;
+}
+static int go_mprotect(void) { return got = mprotect(area + 4 * PG, 4 * PG, PROT_READ); }
+static int go_mremap(void)
+{
+	void *p = mremap(area, AREA * PG, 64 * PG, MREMAP_MAYMOVE);
+
+	if (p != MAP_FAILED)
+		area = p;
+	return got = p == MAP_FAILED ? -1 : 0;
+}
+static void clear_mremap(void) { munmap(area, got >= 0 ? 64 * PG : AREA * PG); }
+static int go_mlock(void) { return got = mlock(area, AREA * PG); }
+static int go_dontneed(void) { return got = madvise(area + AREA * PG, 0, MADV_DONTNEED); }
+static int go_brk(void)
+{
+	long now = syscall(SYS_brk, 0);
+
+	return got = syscall(SYS_brk, now + 64 * (long)PG) == now ? (errno = ENOMEM, -1) : 0;
+}
+static void clear_brk(void)
+{
+	if (got >= 0)
+		syscall(SYS_brk, syscall(SYS_brk, 0) - 64 * (long)PG);
+}
+static int go_fork(void)
+{
+	if ((got = fork()) == 0)
+		_exit(area_is_whole(0, AREA) ? 0 : 1);
+	return got;
+}
+static int state_fork(void)
+{
+	int status;
+
+	if (got < 0)
+		return area_is_whole(0, AREA) && waitpid(-1, &status, WNOHANG) == -1 ? 0 : -1;
+	return waitpid(got, &status, 0) == got && status == 0 && area_is_whole(0, AREA) ? 1 : -1;
+}
+static int own(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+static int go_clone(void)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+
+	return got = clone(own, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+}
+static void clear_fd(void)
+{
+	if (got >= 0)
+		close(got);
+}
+static int pair[2];
+static void clear_pair(void)
+{
+	if (got >= 0) {
+		close(pair[0]);
+		close(pair[1]);
+	}
+}
+static void set_pair(void) { CHECK((got = pipe2(pair, O_NONBLOCK)) == 0); }
+static void set_sockets(void) { CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0); }
+static void clear_sockets(void)
+{
+	close(pair[0]);
+	close(pair[1]);
+}
+static int go_pipe(void) { return got = pipe(pair); }
+static int go_socketpair(void) { return got = socketpair(AF_UNIX, SOCK_STREAM, 0, pair); }
+static int go_socket(void) { return got = socket(AF_UNIX, SOCK_DGRAM, 0); }
+static int go_write_pipe(void)
+{
+	static char b[32768];
+
+	return got = (int)write(pair[1], b, sizeof(b));
+}
+static int state_write_pipe(void)
+{
+	static char b[65536];
+	int n;
+
+	n = (int)read(pair[0], b, sizeof(b));
+	return got < 0 ? (n == -1 ? 0 : -1) : (n == got ? 1 : -1);
+}
+static int go_vmsplice(void)
+{
+	struct iovec v = { area, 4 * PG };
+
+	return got = (int)vmsplice(pair[1], &v, 1, 0);
+}
+static void set_pipe_area(void)
+{
+	set_area();
+	set_pair();
+}
+static void clear_pipe_area(void)
+{
+	clear_area();
+	clear_sockets();
+}
+static int go_sendmsg(void)
+{
+	char byte = 'x', control[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec v = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &v,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	*c = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+	memcpy(CMSG_DATA(c), &pair[0], sizeof(int));
+	return got = (int)sendmsg(pair[0], &m, 0);
+}
+static int state_sendmsg(void)
+{
+	char b[4];
+
+	return (int)recv(pair[1], b, 1, MSG_DONTWAIT) == 1 ? 1 : 0;
+}
+static int listener;
+static void set_unbound(void) { CHECK((listener = socket(AF_UNIX, SOCK_STREAM, 0)) >= 0); }
+static int bind_to(int fd, int (*fn)(int, const struct sockaddr *, socklen_t))
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", at("s"));
+	return fn(fd, (struct sockaddr *)&a, sizeof(a));
+}
+static int go_bind(void) { return got = bind_to(listener, bind); }
+static int state_bind(void) { return ino("s") != 0; }
+static void clear_bind(void)
+{
+	close(listener);
+	unlink(at("s"));
+}
+static void set_bound(void)
+{
+	set_unbound();
+	CHECK(bind_to(listener, bind) == 0 && listen(listener, 4) == 0);
+	CHECK((pair[0] = socket(AF_UNIX, SOCK_STREAM, 0)) >= 0);
+	pair[1] = -1;
+}
+static int go_connect(void) { return got = bind_to(pair[0], connect); }
+static int state_connect(void)
+{
+	fcntl(listener, F_SETFL, O_NONBLOCK);
+	pair[1] = accept(listener, NULL, NULL);
+	return pair[1] >= 0;
+}
+static void clear_connect(void)
+{
+	clear_sockets();
+	clear_bind();
+}
+static void set_connected(void)
+{
+	set_bound();
+	CHECK(bind_to(pair[0], connect) == 0);
+	fcntl(listener, F_SETFL, O_NONBLOCK);
+}
+static int go_accept(void) { return got = pair[1] = accept(listener, NULL, NULL); }
+/* A connection that could not be accepted waits on. */
+static int state_accept(void)
+{
+	if (got >= 0)
+		return 1;
+	return (pair[1] = accept(listener, NULL, NULL)) >= 0 ? 0 : -1;
+}
+static int go_epoll(void) { return got = epoll_create1(0); }
+static int go_epoll_add(void)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+
+	return got = epoll_ctl(opened, EPOLL_CTL_ADD, pair[0], &e);
+}
+static void set_epoll(void)
+{
+	set_pair();
+	CHECK((opened = epoll_create1(0)) >= 0);
+}
+static void clear_epoll(void)
+{
+	clear_sockets();
+	close(opened);
+}
+static int go_eventfd(void) { return got = eventfd(0, 0); }
+static int go_timerfd(void) { return got = timerfd_create(CLOCK_MONOTONIC, 0); }
+static int go_signalfd(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	return got = signalfd(-1, &none, 0);
+}
+static int go_memfd(void) { return got = memfd_create("deny", 0); }
+static int go_dup_high(void) { return got = fcntl(0, F_DUPFD, 300); }
+static timer_t timer;
+static int go_timer(void)
+{
+	int id = -1;
+
+	got = (int)syscall(SYS_timer_create, CLOCK_MONOTONIC, NULL, &id);
+	timer = (timer_t)(intptr_t)id;
+	return got;
+}
+static void clear_timer(void)
+{
+	if (got >= 0)
+		syscall(SYS_timer_delete, (int)(intptr_t)timer);
+}
+static int go_shmget(void) { return got = shmget(IPC_PRIVATE, 4 * PG, 0600); }
+static void clear_shm(void)
+{
+	if (got >= 0)
+		shmctl(got, IPC_RMID, NULL);
+}
+static int segment;
+static void set_shm(void) { CHECK((segment = shmget(IPC_PRIVATE, 4 * PG, 0600)) >= 0); }
+static int go_shmat(void)
+{
+	mapped = shmat(segment, NULL, 0);
+	return got = mapped == (void *)-1 ? -1 : 0;
+}
+static void clear_shmat(void)
+{
+	if (got >= 0)
+		shmdt(mapped);
+	shmctl(segment, IPC_RMID, NULL);
+}
+static int go_semget(void) { return got = semget(IPC_PRIVATE, 4, 0600); }
+static void clear_sem(void)
+{
+	if (got >= 0)
+		semctl(got, 0, IPC_RMID);
+}
+static int go_process_vm(void)
+{
+	struct iovec to = { area, 4 * PG }, from = { area + 8 * PG, 4 * PG };
+
+	return got = (int)process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+}
+static int any(void) { return got >= 0; }
+static int go_readv(void)
+{
+	struct iovec v[2] = { { area, 4 * PG }, { area + 8 * PG, 4 * PG } };
+
+	return got = (int)preadv(grown, v, 2, 0);
+}
+
+static const struct call other_calls[] = {
+	{ "mmap", set_area, go_mmap, state_area, clear_area },
+	{ "mmap, shared", set_area, go_mmap_shared, state_area, clear_area },
+	{ "mmap, populated", set_area, go_mmap_populated, state_area, clear_area },
+	{ "mmap in a place", set_area, go_mmap_fixed, state_mmap_fixed, clear_area },
+	{ "mmap of a file", set_file_area, go_mmap_file, state_mmap_file, clear_file_area },
+	{ "mmap of a file, shared", set_file_area, go_mmap_file_shared, state_mmap_file,
+	    clear_file_area },
+	{ "munmap", set_area, go_munmap, state_munmap, clear_area },
+	{ "mprotect", set_area, go_mprotect, state_area, clear_area },
+	{ "mremap", set_area, go_mremap, state_area, clear_mremap },
+	{ "mlock", set_area, go_mlock, state_area, clear_area },
+	{ "madvise", set_area, go_dontneed, state_area, clear_area },
+	{ "brk", NULL, go_brk, any, clear_brk },
+	{ "fork", set_area, go_fork, state_fork, clear_area },
+	{ "vfork", set_area, go_clone, state_fork, clear_area },
+	{ "pipe", NULL, go_pipe, any, clear_pair },
+	{ "write to a pipe", set_pair, go_write_pipe, state_write_pipe, clear_sockets },
+	{ "vmsplice", set_pipe_area, go_vmsplice, state_write_pipe, clear_pipe_area },
+	{ "socketpair", NULL, go_socketpair, any, clear_pair },
+	{ "socket", NULL, go_socket, any, clear_fd },
+	{ "sendmsg", set_sockets, go_sendmsg, state_sendmsg, clear_sockets },
+	{ "bind", set_unbound, go_bind, state_bind, clear_bind },
+	{ "connect", set_bound, go_connect, state_connect, clear_connect },
+	{ "accept", set_connected, go_accept, state_accept, clear_connect },
+	{ "epoll_create", NULL, go_epoll, any, clear_fd },
+	{ "epoll_ctl", set_epoll, go_epoll_add, any, clear_epoll },
+	{ "eventfd", NULL, go_eventfd, any, clear_fd },
+	{ "timerfd", NULL, go_timerfd, any, clear_fd },
+	{ "signalfd", NULL, go_signalfd, any, clear_fd },
+	{ "memfd_create", NULL, go_memfd, any, clear_fd },
+	{ "dup to a high number", NULL, go_dup_high, any, clear_fd },
+	{ "timer_create", NULL, go_timer, any, clear_timer },
+	{ "shmget", NULL, go_shmget, any, clear_shm },
+	{ "shmat", set_shm, go_shmat, any, clear_shmat },
+	{ "semget", NULL, go_semget, any, clear_sem },
+	{ "process_vm_readv", set_area, go_process_vm, any, clear_area },
+	{ "preadv", set_file_area, go_readv, any, clear_file_area },
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
 /* ---- refusing ---- */
 static int is_expected(int kind, int err)
 {
 	if (kind == IO_READ || kind == IO_WRITE)
 		return err == EIO;
-	return err == ENOMEM || err == EAGAIN;
+	return err == ENOMEM || err == EAGAIN || err == ENOBUFS;
 }
 
 /* What /proc/quire says after a word. */
@@ -447,11 +835,31 @@ static unsigned long counter(const char *word)
 	return (p = strstr(b, key)) != NULL ? strtoul(p + strlen(key), NULL, 10) : 0;
 }
 
+/* The segments of memory and the open files, as a number that tells sets of them apart. */
+static unsigned long shape(void)
+{
+	static char b[16384];
+	unsigned long h = 5381;
+	int fd = open("/proc/self/maps", O_RDONLY);
+	ssize_t n;
+
+	while ((n = read(fd, b, sizeof(b))) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			h = h * 33 + (unsigned char)b[i];
+	close(fd);
+	for (int i = 0; i < 1024; i++)
+		h = h * 33 + (fcntl(i, F_GETFD) >= 0);
+	return h;
+}
+
+static unsigned long before_go; /* shape */
+
 /* The attempts that the call made; *r, *err: its result. */
 static long refuse(const struct call *c, int kind, long nth, int *r, int *err)
 {
 	if (c->set != NULL)
 		c->set();
+	before_go = shape();
 	CHECK(prctl(PR_INJECT, kind, nth) == 0);
 	errno = 0;
 	*r = c->go();
@@ -467,6 +875,8 @@ static void refuse_each(const struct call *c, int kind)
 	do {
 		failed_line = 0;
 		seen = refuse(c, kind, nth, &r, &err);
+		if (r < 0)
+			CHECK(shape() == before_go);
 		state = c->state();
 		if (failed_line != 0 || seen < 0 || nth == MOST || state != (r >= 0) ||
 		    (r < 0 && (seen < nth || !is_expected(kind, err)))) {
@@ -504,7 +914,41 @@ static void names_survive_want_of_memory(void)
 	refuse_calls(name_calls, "/dev/shm/deny", memory);
 }
 
+static void memory_and_files_survive_want_of_memory(void)
+{
+	refuse_calls(other_calls, "/tmp/deny", memory);
+}
+
+/* exec either takes place, or the old program goes on. */
+static void exec_survives_want_of_memory(void)
+{
+	char *argv[] = { "true", NULL }, *envp[] = { NULL };
+	int status;
+
+	for (const int *kind = memory; *kind >= 0; kind++) {
+		int row = 0, refused = 0;
+
+		for (long nth = 1; row < 5 && nth < MOST; nth++) {
+			pid_t pid = fork();
+
+			if (pid == 0) {
+				prctl(PR_INJECT, *kind, nth);
+				execve("/bin/busybox", argv, envp);
+				_exit(is_expected(*kind, errno) ? 100 : 101);
+			}
+			CHECK(
+			    waitpid(pid, &status, 0) == pid && (status == 0 || status == 100 << 8));
+			row = status == 0 ? row + 1 : 0;
+			refused += status != 0;
+		}
+		CHECK(row == 5);
+		printf("exec, kind %d: %d refused\n", *kind, refused);
+	}
+}
+
 const struct test deny_tests[] = {
 	T(names_survive_want_of_memory, 0),
+	T(memory_and_files_survive_want_of_memory, 0),
+	T(exec_survives_want_of_memory, 0),
 	{ NULL, NULL, 0 },
 };
