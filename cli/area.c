@@ -54,8 +54,9 @@ static int make_store(struct run *r, struct run_store *st)
 
 	for (unsigned i = 0; i < st->nfar; i++)
 		pc.far_bytes[i] = st->plan[i].bytes;
-	st->name = ++r->stores;
 	st->size = pool_shared_size(&pc);
+	if (getentropy(&st->name, sizeof st->name) != 0)
+		return errno;
 	if (!run_raise_fsize(st->size))
 		return EFBIG;
 	if ((mem = make_shared("quire-store", st->size, &st->memfd)) == NULL)
@@ -149,8 +150,7 @@ static void drop_store(struct run *r, unsigned i)
 {
 	struct run_store *st = r->store[i];
 
-	run_keeper_stop(r, st);
-	run_free_owed(r, st);
+	run_keeper_stop(st);
 	if (st->stats != NULL)
 		run_add_stats(&r->past, &st->stats[KEEPER_FULLEST]);
 	r->store[i] = NULL;

@@ -12,9 +12,9 @@
  * its life line: nothing is ever written there, and when the last supervisor that has the other end
  * is gone the kernel kills the keeper at once.
  *
- * Vocabulary: a note is a message on that socket. RELEASE names the slot of a dead process. The
+ * Vocabulary: a note is a message on that socket. RELEASE names the tag of a dead process. The
  * keeper answers with the same note when it has given back all that the process held, the store's
- * lock included; the slot is not given to another process before. While the keeper releases a
+ * lock included; the tag is not given to another process before. While the keeper releases a
  * process, the store's lock may be held by another process whose note the keeper has not answered:
  * that process is dead, too (is_reported). A note that cannot be sent now is owed, and sent when
  * the keeper has answered. STOP ends the keeper after the statistics. The statistics lie in a page
@@ -36,7 +36,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define KEEPER_TAG FAMILY_PROCS /* the keeper's tag in the store: no process has that slot */
+#define KEEPER_TAG TAGS /* the keeper's own tag in the store: no process has it */
 #define PUBLISH_MS 500
 #define LOW_FILES                                                                                  \
 	16 /* the fewest descriptors that a run needs, and then all that there are
@@ -47,8 +47,8 @@
 
 enum { NOTE_RELEASE, NOTE_STOP };
 struct note {
-	uint32_t what, slot;
-}; /* STOP: slot is the number of connections that have the store */
+	uint32_t what, tag;
+}; /* STOP: tag is the number of connections that have the store */
 
 /* ---- the keeper's own process ---- */
 struct keeper {
@@ -56,8 +56,8 @@ struct keeper {
 	struct family *fam;
 	int sock;
 	pthread_t server; /* const: the thread that waits for notes */
-	uint64_t due
-	    [SLOT_WORDS]; /* atomics: slots of processes that are dead and not released. The server
+	uint64_t
+	    due[TAG_WORDS]; /* atomics: tags of processes that are dead and not released. The server
 	                   * thread writes them */
 	bool stopping, used; /* the server thread's: STOP has come; a process still has the store */
 	struct pool_stats
@@ -83,10 +83,10 @@ static void take_notes(struct keeper *k)
 	while ((got = recv(k->sock, &n, sizeof n, MSG_DONTWAIT)) == (ssize_t)sizeof n) {
 		if (n.what == NOTE_STOP) {
 			k->stopping = true;
-			k->used = n.slot != 0;
+			k->used = n.tag != 0;
 		} else {
 			(void)__atomic_fetch_or(
-			    &k->due[n.slot / 64], slot_bit(n.slot), __ATOMIC_RELEASE);
+			    &k->due[n.tag / 64], tag_bit(n.tag), __ATOMIC_RELEASE);
 		}
 	}
 	if (got >= 0)
@@ -98,22 +98,22 @@ static bool is_reported(void *arg, uint32_t tag)
 {
 	struct keeper *k = arg;
 
-	if (tag >= FAMILY_PROCS)
+	if (tag >= TAGS)
 		return tag != KEEPER_TAG;
 	if (pthread_equal(pthread_self(), k->server))
 		take_notes(k);
-	return (__atomic_load_n(&k->due[tag / 64], __ATOMIC_ACQUIRE) & slot_bit(tag)) != 0;
+	return (__atomic_load_n(&k->due[tag / 64], __ATOMIC_ACQUIRE) & tag_bit(tag)) != 0;
 }
 
 static void release_due(struct keeper *k)
 {
-	for (unsigned slot = 0; slot < FAMILY_PROCS; slot++) {
-		struct note n = { NOTE_RELEASE, slot };
+	for (unsigned tag = 0; tag < TAGS; tag++) {
+		struct note n = { NOTE_RELEASE, tag };
 
-		if (!slots_have(k->due, slot))
+		if (!tags_have(k->due, tag))
 			continue;
-		pool_release(&k->pool, slot);
-		(void)__atomic_fetch_and(&k->due[slot / 64], ~slot_bit(slot), __ATOMIC_RELEASE);
+		pool_release(&k->pool, tag);
+		(void)__atomic_fetch_and(&k->due[tag / 64], ~tag_bit(tag), __ATOMIC_RELEASE);
 		(void)send(k->sock, &n, sizeof n, MSG_NOSIGNAL);
 	}
 }
@@ -290,57 +290,58 @@ static void keeper_gone(struct run_store *st)
 }
 
 /* Whether a keeper is needed for the release: the store has or should have a keeper, or the dead process holds the store's lock. */
-static bool needs_release(const struct run_store *st, unsigned slot)
+static bool needs_release(const struct run_store *st, unsigned tag)
 {
-	return !st->broken && (st->wanted || st->sock >= 0 || pool_lock_tag(st->memfd) == slot);
+	return !st->broken && (st->wanted || st->sock >= 0 || pool_lock_tag(st->memfd) == tag);
 }
 
-bool run_keeper_release(struct run *r, struct run_store *st, unsigned slot)
+void run_keeper_release(struct run *r, struct run_store *st, unsigned tag)
 {
-	if (!needs_release(st, slot))
-		return false;
-	slots_add(st->owed, slot);
-	slots_add(st->unsent, slot);
+	if (!needs_release(st, tag)) {
+		pool_tag_free(st->memfd, tag);
+		return;
+	}
+	tags_add(st->owed, tag);
+	tags_add(st->unsent, tag);
 	run_keeper_settle(r, st);
-	return true;
 }
 
 void run_keeper_settle(struct run *r, struct run_store *st)
 {
-	for (unsigned slot = 0; slot < FAMILY_PROCS; slot++) {
-		const struct note n = { NOTE_RELEASE, slot };
+	for (unsigned tag = 0; tag < TAGS; tag++) {
+		const struct note n = { NOTE_RELEASE, tag };
 
-		if (!slots_have(st->unsent, slot))
+		if (!tags_have(st->unsent, tag))
 			continue;
 		if (!run_keeper_start(r, st) ||
 		    send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof n)
 			return;
-		slots_drop(st->unsent, slot);
+		tags_drop(st->unsent, tag);
 	}
 }
 
-int run_keeper_hear(struct run_store *st)
+bool run_keeper_hear(struct run_store *st)
 {
 	struct note n;
 	ssize_t got = recv(st->sock, &n, sizeof n, MSG_DONTWAIT);
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return KEEPER_NOTHING;
-	if (got != (ssize_t)sizeof n || n.slot >= FAMILY_PROCS) {
+		return true;
+	if (got != (ssize_t)sizeof n || n.tag >= TAGS || !tags_have(st->owed, n.tag)) {
 		keeper_gone(st);
-		return KEEPER_GONE;
+		return false;
 	}
-	slots_drop(st->owed, n.slot);
-	slots_drop(st->unsent, n.slot);
-	return (int)n.slot;
+	tags_drop(st->owed, n.tag);
+	tags_drop(st->unsent, n.tag);
+	pool_tag_free(st->memfd, n.tag);
+	return true;
 }
 
-void run_keeper_stop(struct run *r, struct run_store *st)
+void run_keeper_stop(struct run_store *st)
 {
 	const struct note n = { NOTE_STOP, st->users };
 	uint64_t end = run_now_ns() + PATIENCE_MS * 1000000ull, now;
 	struct pollfd p = { .fd = st->sock, .events = POLLIN };
-	int slot;
 
 	if (st->sock < 0)
 		return;
@@ -348,8 +349,7 @@ void run_keeper_stop(struct run *r, struct run_store *st)
 	(void)send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (st->sock >= 0 && (now = run_now_ns()) < end)
 		if (poll(&p, 1, (int)((end - now) / 1000000) + 1) > 0)
-			if ((slot = run_keeper_hear(st)) >= 0)
-				run_slot_released(r, slot);
+			(void)run_keeper_hear(st);
 	if (st->sock >= 0) /* the memory that the keeper works on may hold nonsense. This closes the
 	                    * life line, too */
 		keeper_gone(st);

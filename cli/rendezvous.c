@@ -8,8 +8,8 @@
  * connection.
  *
  * Nothing here blocks, and nothing that a process sends or writes is believed: a greeting must have
- * the token and a slot that no other connection has; conn[] records which slot belongs to which
- * process, whatever the shared memory says.
+ * the token; conn[] records which slot, store and tag belong to which process, whatever the shared
+ * memory says (slots.c).
  */
 #include "run.h"
 
@@ -85,15 +85,13 @@ bool run_family_there(const char *value)
 	return poll(&p, 1, 0) == 0; /* otherwise the supervisor is gone */
 }
 
-/* Has the keeper give back all that the process of that slot held in the store; the slot is not
- * given to another process before the keeper has answered. */
-static void leave_store(struct run *r, struct run_store *st, int slot)
+/* All that the process of that tag held in the store is given back. */
+static void leave_store(struct run *r, struct run_store *st, unsigned tag)
 {
 	if (st == NULL)
 		return;
 	st->users--;
-	if (run_keeper_release(r, st, (unsigned)slot))
-		r->leaving[slot]++;
+	run_keeper_release(r, st, tag);
 }
 
 static void return_promise(struct run *r, const struct run_store *st, struct family_proc *p)
@@ -104,11 +102,10 @@ static void return_promise(struct run *r, const struct run_store *st, struct fam
 		promise_return(&r->fam->fam_promise, run_shelf(r, st), n);
 }
 
-static void release_slot(struct run *r, struct run_store *st, int slot)
+static void release_slot(struct run *r, const struct run_store *st, int slot)
 {
 	struct family_proc *p = &r->fam->fam_proc[slot];
 
-	leave_store(r, st, slot);
 	family_uncharge(r->fam, atomic_exchange(&p->fp_granted, 0));
 	return_promise(r, st, p);
 #define X(n) atomic_fetch_add(&r->fam->fam_dead.n, atomic_exchange(&p->fp_count.n, 0));
@@ -121,7 +118,7 @@ static void release_slot(struct run *r, struct run_store *st, int slot)
 	atomic_store(&p->fp_managed, 0);
 	atomic_store(&p->fp_hears, 0);
 	atomic_fetch_add(&r->fam->fam_ended, 1);
-	atomic_store(&p->fp_pid, r->leaving[slot] > 0 ? -2 : 0);
+	atomic_store(&p->fp_pid, 0);
 }
 
 /* ---- slots (slots.c) ---- */
@@ -227,7 +224,7 @@ static uint64_t most_slots(const struct run *r, const struct run_store *st)
  * them.
  */
 static void send_welcome(
-    const struct run *r, int fd, int slot, struct run_store *st, int connection)
+    const struct run *r, int fd, int slot, struct run_store *st, unsigned tag, int connection)
 {
 	struct family_welcome w = {
 		.fw_magic = FAMILY_MAGIC, .fw_slot = slot, .fw_nfds = r->device >= 0 ? 5 : 4
@@ -249,6 +246,7 @@ static void send_welcome(
 		(void)snprintf(w.fw_prefetch, sizeof w.fw_prefetch, "%s", r->o.prefetch->pf_name);
 	if (slot >= 0) {
 		w.fw_store = st->name;
+		w.fw_tag = tag;
 		w.fw_shelf = st->place;
 		w.fw_swap_pages = most_slots(r, st);
 		w.fw_store_size = st->size;
@@ -271,9 +269,12 @@ static void send_welcome(
 
 /* ---- connections ---- */
 /* Takes over the sender's pidfd. */
-static void add_conn(struct run *r, int fd, struct received *from, int slot, struct run_store *st)
+static void add_conn(
+    struct run *r, int fd, struct received *from, int slot, struct run_store *st, unsigned tag)
 {
-	struct conn c = { .fd = fd, .slot = slot, .pid = from->who.pid, .pidfd = -1, .store = st };
+	struct conn c = {
+		.fd = fd, .slot = slot, .pid = from->who.pid, .pidfd = -1, .store = st, .tag = tag
+	};
 
 	if (r->pidfds) {
 		c.pidfd = from->pidfd;
@@ -301,8 +302,10 @@ void run_drop_conn(struct run *r, unsigned i)
 	(void)pthread_mutex_unlock(&r->connlock);
 	if (c.pidfd >= 0)
 		(void)close(c.pidfd);
-	leave_store(r, c.before, c.slot);
-	release_slot(r, c.store, c.slot);
+	leave_store(r, c.before, c.tag_before);
+	leave_store(r, c.store, c.tag);
+	if (c.slot >= 0)
+		release_slot(r, c.store, c.slot);
 }
 
 /*
@@ -339,7 +342,7 @@ static bool obey_byte(struct run *r, struct conn *c, char byte)
 	case FAMILY_WATCH: run_start_threads(r, c->store); return true;
 	case FAMILY_HEARS: c->hears = true; return true;
 	case FAMILY_MOVED:
-		leave_store(r, c->before, c->slot);
+		leave_store(r, c->before, c->tag_before);
 		c->before = NULL;
 		return true;
 	case FAMILY_SETTLE: begin_settling(r); return true;
@@ -385,19 +388,18 @@ static void end_store(struct run *r, struct run_store *st)
 	for (unsigned i = r->nconn; i-- > 0;)
 		if (r->conn[i].store == st || r->conn[i].before == st)
 			run_drop_conn(r, i);
-	run_free_owed(r, st);
+	memset(st->owed, 0, sizeof st->owed); /* no process gets the store any more */
+	memset(st->unsent, 0, sizeof st->unsent);
 }
 
 void run_hear_keeper(struct run *r, struct run_store *st)
 {
-	int slot = st->sock >= 0 ? run_keeper_hear(st) : KEEPER_NOTHING;
-
-	if (slot == KEEPER_GONE)
-		end_store(r, st);
-	if (slot < 0)
+	if (st->sock < 0)
 		return;
-	run_slot_released(r, slot);
-	run_keeper_settle(r, st);
+	if (run_keeper_hear(st))
+		run_keeper_settle(r, st);
+	else
+		end_store(r, st);
 }
 
 /* ---- the door ---- */
@@ -424,13 +426,26 @@ static bool is_greeting(const struct run *r, const struct family_hello *h, ssize
 	    ((h->fh_flags & FAMILY_SILENT) == 0 || h->fh_flags == FAMILY_SILENT);
 }
 
-/* A greeting of a forked child, which has a slot and a store. False: the slot is invalid, or
- * another process's. */
+/*
+ * A greeting of a forked child, which has a slot, a store and a tag there. The name of the store
+ * proves that it is a process of the store, which alone can know its tag. If any process has made
+ * another take the child's slot, the child goes on without. False: there is no room, or the
+ * greeting names another process's slot or tag.
+ */
 static bool let_child_in(struct run *r, const struct family_hello *h, struct received *from)
 {
-	if (h->fh_slot < 0 || h->fh_slot >= (int)r->most || run_slot_taken(r, h->fh_slot))
+	struct run_store *st = run_store_named(r, h->fh_store);
+	int slot = h->fh_slot;
+
+	if (slot < 0 || slot >= (int)r->most || run_slot_taken(r, slot))
+		slot = -1;
+	if (r->nconn >= r->most || (slot < 0 && st == NULL))
 		return false;
-	add_conn(r, from->fd, from, h->fh_slot, run_store_named(r, h->fh_store));
+	if (st != NULL &&
+	    (h->fh_tag >= TAGS || !pool_tag_is_child((uint32_t)h->fh_tag) ||
+		run_tag_taken(r, st, (unsigned)h->fh_tag)))
+		return false;
+	add_conn(r, from->fd, from, slot, st, (unsigned)h->fh_tag);
 	return true;
 }
 
@@ -454,18 +469,21 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 {
 	struct run_store *st;
 	struct conn *c = NULL;
+	unsigned tag;
 	int ends[2];
 
 	for (unsigned i = 0; i < r->nconn; i++)
-		if (r->conn[i].slot == h->fh_slot && r->conn[i].pid == from->who.pid)
+		if (h->fh_slot >= 0 && r->conn[i].slot == h->fh_slot &&
+		    r->conn[i].pid == from->who.pid)
 			c = &r->conn[i];
 	if (c == NULL || c->before != NULL)
 		return false;
 	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
 	if (st == c->store)
 		st = NULL; /* the process hides its memory from now on, so it gets another store */
-	if ((st == NULL && (st = run_store_for(r, NULL)) == NULL) || !make_connection(ends)) {
-		send_welcome(r, from->fd, -2, NULL, -1);
+	if ((st == NULL && (st = run_store_for(r, NULL)) == NULL) ||
+	    (tag = run_tag_for(r, st)) == POOL_CHILD_TAG || !make_connection(ends)) {
+		send_welcome(r, from->fd, -2, NULL, 0, -1);
 		return true;
 	}
 	(void)pthread_mutex_lock(&r->connlock);
@@ -475,9 +493,11 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	(void)pthread_mutex_unlock(&r->connlock);
 	move_promise(r, c, st);
 	c->before = c->store;
+	c->tag_before = c->tag;
 	c->store = st;
+	c->tag = tag;
 	st->users++;
-	send_welcome(r, from->fd, c->slot, st, ends[1]);
+	send_welcome(r, from->fd, c->slot, st, tag, ends[1]);
 	return true;
 }
 
@@ -486,14 +506,15 @@ static void let_in(struct run *r, struct received *from, bool alone)
 {
 	int slot = r->nconn < r->most ? take_slot(r) : -1;
 	struct run_store *st = slot >= 0 ? store_of(r, from, alone) : NULL;
+	unsigned tag = st != NULL ? run_tag_for(r, st) : POOL_CHILD_TAG;
 	int ends[2];
 
-	if (slot >= 0 && st != NULL && make_connection(ends)) {
-		add_conn(r, ends[0], from, slot, st);
-		send_welcome(r, from->fd, slot, st, ends[1]);
+	if (tag != POOL_CHILD_TAG && make_connection(ends)) {
+		add_conn(r, ends[0], from, slot, st, tag);
+		send_welcome(r, from->fd, slot, st, tag, ends[1]);
 		return;
 	}
-	send_welcome(r, from->fd, slot < 0 ? -1 : -2, NULL, -1);
+	send_welcome(r, from->fd, slot < 0 ? -1 : -2, NULL, 0, -1);
 	if (slot >= 0)
 		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
 }

@@ -164,7 +164,7 @@ static void stop_helpers(struct run *r)
 {
 	for (unsigned i = 0; i < RUN_STORES; i++)
 		if (r->store[i] != NULL) {
-			run_keeper_stop(r, r->store[i]);
+			run_keeper_stop(r->store[i]);
 			run_stop_far(r->store[i]);
 		}
 }

@@ -17,15 +17,17 @@
 #include "options.h"
 #include "store/pool.h"
 
-/* ---- sets of slots ---- */
-#define SLOT_WORDS (FAMILY_PROCS / 64)
-static inline uint64_t slot_bit(unsigned slot) { return 1ull << slot % 64; }
-static inline bool slots_have(const uint64_t *set, unsigned slot)
+/* ---- sets of tags: the processes of a store (store/pool_tag.c) ---- */
+#define TAGS (POOL_CHILD_TAG + POOL_CHILD_TAGS)
+_Static_assert(POOL_CHILD_TAG >= FAMILY_PROCS, "each process that joins can have a tag");
+#define TAG_WORDS (TAGS / 64)
+static inline uint64_t tag_bit(unsigned tag) { return 1ull << tag % 64; }
+static inline bool tags_have(const uint64_t *set, unsigned tag)
 {
-	return (set[slot / 64] & slot_bit(slot)) != 0;
+	return (set[tag / 64] & tag_bit(tag)) != 0;
 }
-static inline void slots_add(uint64_t *set, unsigned slot) { set[slot / 64] |= slot_bit(slot); }
-static inline void slots_drop(uint64_t *set, unsigned slot) { set[slot / 64] &= ~slot_bit(slot); }
+static inline void tags_add(uint64_t *set, unsigned tag) { set[tag / 64] |= tag_bit(tag); }
+static inline void tags_drop(uint64_t *set, unsigned tag) { set[tag / 64] &= ~tag_bit(tag); }
 
 /*
  * One store: the memory and disk that its pages take. Processes of other credentials have another
@@ -52,9 +54,9 @@ struct run_store {
 	bool broken;        /* the store's keeper ended: no process gets the store any more */
 	bool stopped;       /* the keeper was told to end */
 	bool wanted;        /* a process has asked for the keeper */
-	uint64_t owed[SLOT_WORDS];   /* slots whose release the keeper has not answered */
-	uint64_t unsent[SLOT_WORDS]; /* those of them that the keeper was not yet sent a note of */
-	unsigned users;              /* connections */
+	uint64_t owed[TAG_WORDS];   /* tags whose release the keeper has not answered */
+	uint64_t unsent[TAG_WORDS]; /* those of them that the keeper was not yet sent a note of */
+	unsigned users;             /* connections */
 	struct pool_stats
 	    *stats;     /* two, see keeper.c, shared with the keeper; NULL: the store has had no
 	                 * keeper */
@@ -64,8 +66,10 @@ struct run_store {
 #define RUN_STORES FAMILY_STORES
 
 struct conn {
-	int fd, slot; /* slot: const */
-	pid_t pid;    /* const: as the kernel said when it joined */
+	int fd;
+	int slot; /* const; -1: a forked child whose entry is another process's: it has none */
+	unsigned tag, tag_before; /* the process in `store` and in `before` */
+	pid_t pid;                /* const: as the kernel said when it joined */
 	int pidfd; /* const: shows that the process has ended, even if another process still has its
 	            * end of fd; or -1 */
 	struct run_store *store;  /* NULL: the store is gone, or the process never had one */
@@ -120,12 +124,8 @@ struct run {
 	                    * most */
 	unsigned told;     /* a bit for each line that run_tell has written */
 	unsigned left;     /* processes of the family that go on after the program */
-	uint8_t leaving
-	    [FAMILY_PROCS]; /* by slot: how many keepers must answer before another process gets
-	                     * it */
 	struct run_store
 	    *store[RUN_STORES]; /* NULL: none; the first exists from beginning to end */
-	uint64_t stores;        /* ever made */
 	bool reserve;           /* const: the swap files' blocks are set aside */
 	struct pool_stats past; /* sums over the stores that are gone */
 };
@@ -180,11 +180,10 @@ void run_hear_keeper(struct run *, struct run_store *); /* the keeper has sent a
 
 /* slots.c */
 bool run_slot_taken(const struct run *, int slot); /* does it belong to a process? */
-void run_slot_released(struct run *,
-    int slot); /* a keeper has given back all that the slot's process held in its store */
-/* The store's keeper has ended and owes nothing any more. The next process of the slot gives back
- * what is left (pool_join). */
-void run_free_owed(struct run *, struct run_store *);
+/* Does the tag belong to a process that has the store, or to a dead one that is not released? */
+bool run_tag_taken(const struct run *, const struct run_store *, unsigned tag);
+unsigned run_tag_for(
+    const struct run *, const struct run_store *); /* a tag for a process that joins */
 
 /* tell.c: prints a line on standard error, once, for each kind of thing that was refused to the
  * program or taken from it */
@@ -196,9 +195,9 @@ void run_measure(struct run *);
 /* keeper.c */
 bool run_keeper_start(
     struct run *, struct run_store *); /* unless the store has one. False: it cannot be started */
-/* Tells the keeper to release all that the process of that slot held; the keeper will answer.
- * False: there is nothing to release. */
-bool run_keeper_release(struct run *, struct run_store *, unsigned slot);
+/* Has all given back that the process of that tag held, by the keeper, if that is needed. The
+ * process has ended, or has no page in the store any more. */
+void run_keeper_release(struct run *, struct run_store *, unsigned tag);
 void run_keeper_settle(struct run *, struct run_store *); /* sends notes again that could not be
                                                            * sent before */
 enum {
@@ -206,10 +205,8 @@ enum {
 	KEEPER_FULLEST
 }; /* statistics: amounts now; amounts when the store was fullest */
 #define KEEPER_STATS (2 * sizeof(struct pool_stats))
-enum { KEEPER_NOTHING = -1, KEEPER_GONE = -2 };
-int run_keeper_hear(
-    struct run_store *); /* a slot that the keeper has released in full, or one of the above */
-void run_keeper_stop(struct run *,
+bool run_keeper_hear(struct run_store *); /* takes an answer. False: the keeper has ended */
+void run_keeper_stop(
     struct run_store *); /* afterwards its last statistics are there. Waits for the keeper, for a
                           * limited time */
 

@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Slots: entries of the family's table of processes. A slot belongs to a process from when it
- * joins, or its parent prepares it for a fork, until its connection has ended and each keeper has
- * given back all that the process held in its store (run_store.owed). Only then may another process
- * have the slot: its number is the process's name in the stores.
+ * Slots and tags.
+ *
+ * A slot is an entry of the family's table of processes: the account of one process. Every process
+ * of the family can write the table, so only accounts depend on slots.
+ *
+ * A tag is the number by which a store knows a process. What a process holds in the store is given
+ * back by its tag, so no two living processes of a store may have the same tag. A process that
+ * joins gets a tag from here. A forked child has a tag from its parent, which took it in the store
+ * (store/pool_tag.c). A tag belongs to a process until its connection has ended and the keeper has
+ * given back all that the process held (run_store.owed).
  */
 #include "run.h"
 
@@ -11,27 +17,39 @@
 
 bool run_slot_taken(const struct run *r, int slot)
 {
-	if (r->leaving[slot] > 0)
-		return true;
 	for (unsigned i = 0; i < r->nconn; i++)
 		if (r->conn[i].slot == slot)
 			return true;
 	return false;
 }
 
-void run_slot_released(struct run *r, int slot)
+static void collect_tags(const struct run *r, const struct run_store *st, uint64_t taken[TAG_WORDS])
 {
-	if (r->leaving[slot] == 0 || --r->leaving[slot] > 0)
-		return;
-	if (!run_slot_taken(r, slot))
-		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
+	memcpy(taken, st->owed, sizeof st->owed);
+	for (unsigned i = 0; i < r->nconn; i++) {
+		if (r->conn[i].store == st)
+			tags_add(taken, r->conn[i].tag);
+		if (r->conn[i].before == st)
+			tags_add(taken, r->conn[i].tag_before);
+	}
 }
 
-void run_free_owed(struct run *r, struct run_store *st)
+bool run_tag_taken(const struct run *r, const struct run_store *st, unsigned tag)
 {
-	for (int slot = 0; slot < (int)FAMILY_PROCS; slot++)
-		if (slots_have(st->owed, (unsigned)slot))
-			run_slot_released(r, slot);
-	memset(st->owed, 0, sizeof st->owed);
-	memset(st->unsent, 0, sizeof st->unsent);
+	uint64_t taken[TAG_WORDS];
+
+	collect_tags(r, st, taken);
+	return tags_have(taken, tag);
+}
+
+/* One is free: owed ones included, there are no more than processes that the store ever had at a time. */
+unsigned run_tag_for(const struct run *r, const struct run_store *st)
+{
+	uint64_t taken[TAG_WORDS];
+	unsigned tag = 0;
+
+	collect_tags(r, st, taken);
+	while (tag < POOL_CHILD_TAG && tags_have(taken, tag))
+		tag++;
+	return tag;
 }

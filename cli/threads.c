@@ -24,7 +24,8 @@ static void *pressure_main(void *arg)
 		for (unsigned i = 0; i < r->nconn; i++) {
 			const struct conn *c = &r->conn[i];
 
-			if (c->hears && atomic_load(&r->fam->fam_proc[c->slot].fp_shrink) != 0)
+			if (c->hears && c->slot >= 0 &&
+			    atomic_load(&r->fam->fam_proc[c->slot].fp_shrink) != 0)
 				(void)send(c->fd, &(char){ FAMILY_SHRINK }, 1,
 				    MSG_DONTWAIT | MSG_NOSIGNAL);
 		}

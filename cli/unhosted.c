@@ -99,7 +99,7 @@ static unsigned add_children(const char *of, pid_t *pids, unsigned n)
 static const struct family_proc *find_slot(const struct run *r, pid_t pid)
 {
 	for (unsigned i = 0; i < r->nconn; i++)
-		if (r->conn[i].pid == pid)
+		if (r->conn[i].pid == pid && r->conn[i].slot >= 0)
 			return &r->fam->fam_proc[r->conn[i].slot];
 	return NULL;
 }

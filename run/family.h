@@ -141,7 +141,9 @@ struct family_hello {
 	 */
 	int32_t fh_slot;
 	uint32_t fh_flags;
-	uint64_t fh_store; /* FAMILY_SILENT: the store that the process has, as fw_store */
+	/* FAMILY_SILENT: the store that the process has, and its tag there, as fw_store and fw_tag */
+	uint64_t fh_store;
+	uint64_t fh_tag;
 };
 /*
  * The answer, with the descriptors. Values on which a process relies for its safety are part of the
@@ -156,7 +158,16 @@ struct family_welcome {
 	 * /dev/userfaultfd
 	 */
 	int32_t fw_nfds;
-	uint64_t fw_store; /* the store's number: no other store of the family ever has the same */
+	/*
+	 * 64 random bits that name the store. Only processes that have the store know them, so no
+	 * other process can make the supervisor take it for a process of that store
+	 */
+	uint64_t fw_store;
+	/*
+	 * the process's number in the store. Not its entry in the family's state, which processes of
+	 * lesser rights can change: what a process holds in the store is given back by this number
+	 */
+	uint64_t fw_tag;
 	uint64_t fw_store_size; /* bytes */
 	uint64_t fw_shelf;      /* index in fam_shelf of the promises to the store's processes */
 	uint64_t fw_budget;     /* pages */

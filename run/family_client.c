@@ -317,13 +317,17 @@ static long open_pair(struct host *h, int slot, unsigned flags)
 		.fh_token = { h->h_token[0], h->h_token[1] },
 		.fh_slot = slot,
 		.fh_flags = flags,
-		.fh_store = h->h_told.fw_store };
+		.fh_store = h->h_told.fw_store,
+		.fh_tag = h->h_told.fw_tag };
 	int s[2];
 	long r = make_pair(s);
 
 	if (r != 0)
 		return r;
 	r = greet_supervisor(h, &hello, s[1]);
+	/* a process that gives up rights later must not find the name of its former store */
+	__builtin_memset(&hello, 0, sizeof hello);
+	__asm__ volatile("" ::"r"(&hello) : "memory");
 	(void)sys_call1(SYS_close, s[1]);
 	if (r != 0)
 		(void)sys_call1(SYS_close, s[0]);

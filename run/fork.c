@@ -110,6 +110,23 @@ static void unpin_ranges(struct host *h, struct pins *pins)
 		    F_SOFTUNLOCK, S_WRITE);
 }
 
+/* Takes an entry in the family's state and a tag in the store for the child. */
+static bool take_places(struct host *h)
+{
+	if ((forking.slot = family_slot(h->h_fam)) < 0)
+		return false;
+	if ((h->h_child = pool_tag_take(h->h_pool)) != ~0u)
+		return true;
+	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+	return false;
+}
+
+static void give_places(struct host *h)
+{
+	pool_tag_give(h->h_pool, h->h_child);
+	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+}
+
 /*
  * Called with h_lock W. 0: the child is charged for; 1: the process has just become managed, try
  * again; below 0: failed. -EBUSY, if the caller may wait: not all frames can be had while the
@@ -121,15 +138,14 @@ static long try_still(struct host *h, bool may_wait)
 
 	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
 	forking.refused = false;
-	forking.slot = family_slot(h->h_fam);
-	if (forking.slot < 0)
+	if (!take_places(h))
 		return -EAGAIN;
 	forking.promised = atomic_load(&h->h_me->fp_promised);
 	forking.refused = !promise_take(
 	    &h->h_fam->fam_promise, host_shelf(h), forking.promised, host_pages_lost(h), true);
 	if (forking.refused) {
 		atomic_fetch_add(&h->h_fam->fam_refused, 1);
-		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+		give_places(h);
 		return -ENOMEM;
 	}
 	for (unsigned tries = 0; tries < 64; tries++) {
@@ -143,7 +159,7 @@ static long try_still(struct host *h, bool may_wait)
 		if (!h->h_managed) {
 			family_uncharge(h->h_fam, got);
 			promise_return(&h->h_fam->fam_promise, host_shelf(h), forking.promised);
-			atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+			give_places(h);
 			if (may_wait)
 				return -EBUSY;
 			return host_adopt(h) == VM_OK ? 1 : -ENOMEM;
@@ -168,7 +184,6 @@ static long try_still(struct host *h, bool may_wait)
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, got);
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_promised, forking.promised);
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_own, atomic_load(&h->h_me->fp_own));
-	h->h_child = forking.slot;
 	if (h->h_swapvn != NULL)
 		pool_vnode_fork_prepare(h->h_swapvn);
 	atomic_fetch_add(&h->h_me->fp_count.forks, 1);
@@ -226,7 +241,7 @@ long host_fork_made(struct host *h, long pid)
 		family_uncharge(h->h_fam, forking.frames);
 		promise_return(&h->h_fam->fam_promise, host_shelf(h),
 		    atomic_exchange(&h->h_fam->fam_proc[forking.slot].fp_promised, 0));
-		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+		give_places(h);
 	}
 	forking.ok = false;
 	unpin_ranges(h, &forking.pins);
@@ -280,6 +295,7 @@ long host_fork_born(struct host *h)
 	forking.ok = false;
 	linux_forked(
 	    h->h_mach); /* if all numbers of descriptors are used, joining needs their numbers */
+	h->h_told.fw_tag = h->h_child;
 	bool joined = family_connect(h, forking.slot, NULL) == 0;
 	atomic_store(&h->h_served, !joined);
 	if (joined) {

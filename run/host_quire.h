@@ -52,7 +52,8 @@ struct host {
 	/* set anew in a forked child before anything else runs */
 	struct family_proc *h_me;
 	int h_slot, h_sock, h_pid;
-	int h_child; /* h_lock W: the slot of the child that is being forked, or was forked last */
+	/* h_lock W: the tag in the store of the child that is being forked, or was forked last */
+	uint32_t h_child;
 	/* this and the next four: h_lock W, as a change of credentials changes the store */
 	struct family_welcome h_told;
 	struct family_store h_stored;

@@ -22,7 +22,7 @@
 #include "store/pool_vnode.h"
 #include "sys/linux/sys.h"
 
-static uint32_t pool_tag(void *arg) { return (uint32_t)((struct host *)arg)->h_child; }
+static uint32_t pool_tag(void *arg) { return ((struct host *)arg)->h_child; }
 
 static void check_family(void *arg) { family_check(arg); }
 
@@ -46,7 +46,7 @@ int store_open(struct host *h, const struct family_store *st)
 	 */
 	p->p_exclusive = true;
 	/* if joining fails, the references of this process stay until the family ends */
-	(void)pool_join(p, (uint32_t)h->h_slot);
+	(void)pool_join(p, (uint32_t)h->h_told.fw_tag);
 	vn = pool_vnode_create(h->h_vm, p, h->h_told.fw_swap_pages);
 	if (vn == NULL || swap_add(h->h_vm, vn, h->h_told.fw_swap_pages, 0) != VM_OK) {
 		if (vn != NULL)
@@ -111,7 +111,7 @@ static bool empty_store(struct host *h, struct vnode *vn, struct pool *pool)
 int store_change(struct host *h, bool hidden)
 {
 	struct family_store now;
-	struct family_welcome before = h->h_told;
+	uint64_t before = h->h_told.fw_store_size;
 	struct family_store old = h->h_stored;
 	struct pool *pool = h->h_pool;
 	struct vnode *vn = h->h_swapvn;
@@ -127,12 +127,12 @@ int store_change(struct host *h, bool hidden)
 		return rc;
 	if (!empty_store(h, vn, pool)) {
 		left.store = old;
-		left.size = before.fw_store_size;
+		left.size = before;
 		return -ENOMEM;
 	}
 	vnode_rele(vn);
 	pool_detach(pool);
-	close_store(&old, before.fw_store_size);
+	close_store(&old, before);
 	family_moved(h);
 	return 0;
 }

@@ -212,6 +212,23 @@ void pool_release(struct pool *, uint32_t tag);
  */
 uint32_t pool_lock_tag(int fd);
 /*
+ * Tags of forked children: POOL_CHILD_TAGS numbers from POOL_CHILD_TAG on. Smaller numbers are those
+ * of processes that joined by pool_join(), larger ones are for users of the store that are no
+ * processes of the family. A parent takes a tag before the fork, and gives it back if the fork
+ * failed; ~0: all are taken. pool_tag_free gives the tag of a process back that has ended and was
+ * released, in the store of that memory object, which the caller need not have mapped; it does
+ * nothing to other tags.
+ */
+#define POOL_CHILD_TAG 512u
+#define POOL_CHILD_TAGS 512u
+static inline bool pool_tag_is_child(uint32_t tag)
+{
+	return tag - POOL_CHILD_TAG < POOL_CHILD_TAGS;
+}
+uint32_t pool_tag_take(struct pool *);
+void pool_tag_give(struct pool *, uint32_t tag);
+void pool_tag_free(int fd, uint32_t tag);
+/*
  * The calls around a fork of a member. pool_fork_begin: before the fork, while no other thread uses
  * the store; the child will hold what this process holds. -EAGAIN: no member entry is free, or this
  * process is no member; the caller then counts references by pool_ref. pool_fork_cancel: the fork

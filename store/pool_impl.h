@@ -202,8 +202,9 @@ struct pool_shared {
 	uint64_t ps_objects, ps_granuleused, ps_segs, ps_slots, ps_members,
 	    ps_maps; /* offsets from the start */
 	uint64_t ps_leaves;
-	uint32_t ps_nmembers, ps_membertop; /* const; number of entries that ever were used */
-	uint32_t ps_mapleaves, ps_nleaves;  /* leaves of one member's map; leaves of all maps */
+	uint32_t ps_nmembers, ps_membertop;    /* const; number of entries that ever were used */
+	uint8_t ps_childtags[POOL_CHILD_TAGS]; /* atomics; 1: the tag is taken. See pool_tag.c */
+	uint32_t ps_mapleaves, ps_nleaves;     /* leaves of one member's map; leaves of all maps */
 	uint32_t ps_leaves_used;
 	/* ps_farx: one index for each far place, from its fp_first on */
 	struct index ps_objx, ps_segx, ps_slotx, ps_blockx, ps_farx[POOL_FARS], ps_leafx;

@@ -42,7 +42,7 @@ static unsigned forgotten; /* calls of service_forked */
  * number of ranges that can be locked in memory, 0: there is no range to lock; number tried, and
  * undone
  */
-static unsigned full_after, locks, unlocks;
+static unsigned full_after, locks, unlocks, tags_given;
 
 static bool by_page; /* each page is a mapping of its own */
 
@@ -86,6 +86,8 @@ void pool_vnode_fork_prepare(struct vnode *vp) {}
 void pool_vnode_fork_cancel(struct vnode *vp) {}
 int pool_after_fork(struct pool *p) { return 0; }
 uint64_t pool_pages_lost(struct pool *p) { return 0; }
+uint32_t pool_tag_take(struct pool *p) { return POOL_CHILD_TAG; }
+void pool_tag_give(struct pool *p, uint32_t tag) { tags_given++; }
 void linux_forked(struct mach *m) {}
 int linux_after_fork(struct mach *m, struct hat *hat) { return 0; }
 int family_connect(struct host *h, int slot, struct family_store *st) { return 0; }
@@ -263,11 +265,12 @@ static void a_fork_locks_all_that_it_touches(void **state)
 	atomic_store(&h.h_me->fp_pid, (int)getpid());
 	mach_rw_init(&h.h_lock, 1, "host");
 	full_after = 1000;
-	locks = unlocks = 0;
+	locks = unlocks = tags_given = 0;
 	assert_int_equal(host_fork_still(&h, 0x10008, 0x20008, &words), 0);
 	assert_int_equal(locks, 7 + 2 + 4 * 2); /* stack, static storage, words */
 	assert_int_equal(host_fork_made(&h, -11), 0);
 	assert_int_equal(unlocks, locks);
+	assert_int_equal(tags_given, 1);
 	by_page = false;
 	full_after = 0;
 }

@@ -82,7 +82,8 @@ static int some_fd(int pair)
 
 static void greet(void)
 {
-	struct family_hello h = { FAMILY_MAGIC, { token[0], token[1] }, -1, 0, rnd(8) };
+	struct family_hello h = { FAMILY_MAGIC, { token[0], token[1] }, -1, 0, rnd(8),
+		500 + rnd(600) };
 	union {
 		struct cmsghdr h;
 		char b[CMSG_SPACE(8 * sizeof(int))];

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Only processes of a family can access the memory that the family shares (docs/security.md).
 
-    run_guard_test.py QUIRE HELPER STATIC_HELPER|- [CASE ...]
+    run_guard_test.py QUIRE HELPER STATIC_HELPER|- HOSTILE [CASE ...]
 
 Intruders of another user and of the same user, invalid greetings, and programs that must stay in the family whatever
 they change. Cases that need rights that this user lacks are skipped by name.
@@ -29,7 +29,7 @@ import tidy
 
 TIMEOUT = 60
 FOLDER = tempfile.mkdtemp(prefix="quire-guard-")
-QUIRE, HELPER, STATIC = (reach.reachable(FOLDER, p) if p != "-" else p for p in sys.argv[1:4])
+QUIRE, HELPER, STATIC, HOSTILE = (reach.reachable(FOLDER, p) if p != "-" else p for p in sys.argv[1:5])
 ROOT = os.geteuid() == 0
 USER, OTHER = 65533, 65534
 MARK = ("QUIRE_GUARD_MARK", FOLDER)
@@ -216,13 +216,13 @@ gate, cookie, token, pid = os.environ["QUIRE_FAMILY"].split(":")
 gate = socket.socket(fileno=os.dup(int(gate)))
 words = [int(token[:16], 16), int(token[16:], 16)]
 MAGIC = 0x717569726566616d
-HELLO = "QQQiIQ"
+HELLO = "QQQiIQQ"
 
 def greet(message, *fds):
     gate.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
 
-def hello(magic=MAGIC, token=words, slot=-1, flags=0, store=0):
-    return struct.pack(HELLO, magic, token[0], token[1], slot, flags, store)
+def hello(magic=MAGIC, token=words, slot=-1, flags=0, store=0, tag=512):
+    return struct.pack(HELLO, magic, token[0], token[1], slot, flags, store, tag)
 
 def pair():
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -728,6 +728,17 @@ def parent_and_name(pid):
         return None
 
 
+def slots_are_accounts_alone():
+    """
+    A process that had given up root once marked the slot of a process of root as free, in the family's state. The next
+    fork of any process of root took the slot, and with it for dead, in the store, the process that lived: its pages
+    were freed. What a process holds is given back by its tag in the store, which processes without the store cannot
+    change; and a child whose slot is another process's goes on.
+    """
+    status, out, err, _ = report_of(HOSTILE, "slots", "5000")
+    check((status, out, err) == (0, "0 0 0 0 0 0 0\n", ""), status, out, err)
+
+
 def memory_cannot_shrink():
     """A process that shortened the family's memory would end the supervisor at its next access."""
     status, out, err, _ = report_of(sys.executable, "-c", r"""
@@ -763,12 +774,13 @@ def core_files():
 
 CASES = [no_name, another_user, same_user, greetings, flood, late_wake_up, silent, stay_in, stay_in_through_unhosted, static_program_closes_all, stay_in_as_another, stay_in_as_daemon,
          gives_up_rights, executed_as_another, sandboxed, stores_end, keeper_is_lost, supervisor_sees_no_store, both_ends,
+         slots_are_accounts_alone,
          memory_cannot_shrink, core_files]
 
 
 def main():
     failed = skipped = 0
-    names = sys.argv[4:]
+    names = sys.argv[5:]
     os.chmod(FOLDER, 0o711)
     for case in CASES:
         if names and case.__name__ not in names:
