@@ -29,6 +29,15 @@ static const struct call calls[2 * NCALLS] = { CALLS(ENTRY) };
 static uint64_t counts[NCALLS], unknown[NCALLS]; /* atomic */
 static bool trace;
 
+/*
+ * Must the call be made again after a signal? What rt_sigreturn returns is the program's register,
+ * whatever its value.
+ */
+static bool was_interrupted(uint64_t nr, int64_t r)
+{
+	return (r == -ERESTART || r == -ERESTARTNOHAND) && calls[nr].fn != sys_rt_sigreturn;
+}
+
 void syscall(struct trapframe *tf)
 {
 	struct uthread *u = this_uthread();
@@ -51,7 +60,7 @@ void syscall(struct trapframe *tf)
 		kprintf("[%d] %s(%lx, %lx, %lx, %lx) = %ld\n", u->u_tid,
 		    nr < NCALLS && calls[nr].name != NULL ? calls[nr].name : "?", a[0], a[1], a[2],
 		    a[3], r);
-	if (r == -ERESTART || r == -ERESTARTNOHAND) {
+	if (was_interrupted(nr, r)) {
 		u->u_syscall = (int64_t)nr; /* trap_leave decides */
 		u->u_restartable = r == -ERESTART;
 		return;
