@@ -8,7 +8,8 @@
  *
  * The supervisor starts a keeper when a process first needs one (FAMILY_WATCH); most programs fit
  * and store nothing. It has the store, the family's state, one socket and one pipe, and nothing
- * else: no descriptor of a connection, no terminal, no signals, a session of its own. The pipe is
+ * else: no descriptor of a connection, no terminal, no signals, a session of its own, and no rights
+ * beyond those of the store's processes. The pipe is
  * its life line: nothing is ever written there, and when the last supervisor that has the other end
  * is gone the kernel kills the keeper at once.
  *
@@ -27,6 +28,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -34,6 +36,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define KEEPER_TAG TAGS /* the keeper's own tag in the store: no process has it */
@@ -206,6 +209,25 @@ static bool serve_supervisor(struct keeper *k)
 	return k->used;
 }
 
+/*
+ * The processes of the store write what the keeper reads, and a fault of the keeper might let them
+ * make it do anything. So the keeper is of their user, has no capabilities, and cannot get more by
+ * executing a program. A supervisor that may not change its user has no rights to lose.
+ */
+static void give_up_rights(const struct run_store *st)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { 0 };
+
+	(void)syscall(SYS_setgroups, 0, NULL);
+	(void)syscall(SYS_setresgid, st->gid, st->gid, st->gid);
+	(void)syscall(SYS_setresuid, st->uid, st->uid, st->uid);
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	(void)syscall(SYS_capset, &head, none);
+	(void)prctl(
+	    PR_SET_DUMPABLE, 0); /* another user's process can be dumped according to a sysctl */
+}
+
 static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, int life)
 {
 	static struct keeper k;
@@ -219,6 +241,7 @@ static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, i
 	(void)sigprocmask(SIG_SETMASK, &all, NULL);
 	keep_only(fds);
 	die_with(fds[3]);
+	give_up_rights(st);
 	k.out = st->stats;
 	mem = mmap(NULL, st->size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
 	if (mem == MAP_FAILED || pool_attach(&k.pool, mem, st->size, fds[1]) != 0)

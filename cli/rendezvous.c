@@ -199,9 +199,15 @@ static ssize_t receive_message(int sock, void *buf, size_t size, int *flags, str
 static struct run_store *store_of(struct run *r, const struct received *from, bool alone)
 {
 	struct creds c;
+	struct run_store *st;
 
 	alone = alone || !creds_read(from->pidfd, from->who.pid, from->who.uid, from->who.gid, &c);
-	return run_store_for(r, alone ? NULL : &c);
+	st = run_store_for(r, alone ? NULL : &c);
+	if (st != NULL && !st->given) {
+		st->uid = from->who.uid;
+		st->gid = from->who.gid;
+	}
+	return st;
 }
 
 /*
@@ -481,7 +487,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
 	if (st == c->store)
 		st = NULL; /* the process hides its memory from now on, so it gets another store */
-	if ((st == NULL && (st = run_store_for(r, NULL)) == NULL) ||
+	if ((st == NULL && (st = store_of(r, from, true)) == NULL) ||
 	    (tag = run_tag_for(r, st)) == POOL_CHILD_TAG || !make_connection(ends)) {
 		send_welcome(r, from->fd, -2, NULL, 0, -1);
 		return true;

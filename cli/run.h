@@ -50,11 +50,13 @@ struct run_store {
 	                     * state */
 	struct creds creds; /* const: those of its processes */
 	bool alone;         /* const: only for one process, and its forks */
-	bool given;         /* a process has been given the store */
-	bool broken;        /* the store's keeper ended: no process gets the store any more */
-	bool stopped;       /* the keeper was told to end */
-	bool wanted;        /* a process has asked for the keeper */
-	uint64_t owed[TAG_WORDS];   /* tags whose release the keeper has not answered */
+	uid_t uid; /* const once a process has the store: user and group of the first process */
+	gid_t gid;
+	bool given;               /* a process has been given the store */
+	bool broken;              /* the store's keeper ended: no process gets the store any more */
+	bool stopped;             /* the keeper was told to end */
+	bool wanted;              /* a process has asked for the keeper */
+	uint64_t owed[TAG_WORDS]; /* tags whose release the keeper has not answered */
 	uint64_t unsent[TAG_WORDS]; /* those of them that the keeper was not yet sent a note of */
 	unsigned users;             /* connections */
 	struct pool_stats

@@ -159,14 +159,17 @@ static int is_there(struct pool_shared *s, uint32_t i, const struct work *w)
 	return o->o_ref > 0 && o->o_seg == i && o->o_off == w->off;
 }
 
-/* Lists the live objects of segment i. At most YOUNG_OBJECTS. */
+/*
+ * Lists the live objects of segment i. At most YOUNG_OBJECTS, whatever another process has written
+ * to the segment's length.
+ */
 static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
 {
 	const struct segment *g = &segs_of(s)[i];
 	uint32_t n = 0;
 
 	POOL_ASSERT(pool_held(s));
-	for (uint32_t at = 0; at < g->s_used; at += object_bytes(PAGE)) {
+	for (uint32_t at = 0; at < g->s_used && n < YOUNG_OBJECTS; at += object_bytes(PAGE)) {
 		struct header h;
 
 		__builtin_memcpy(&h, slot_mem(s, g->s_slot) + at, sizeof h);

@@ -677,14 +677,42 @@ def keeper_is_lost():
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "4000"])
     try:
         ready(p)
-        with open("/proc/%d/task/%d/children" % (p.pid, p.pid)) as f:
-            keepers = [pid for pid in f.read().split() if open("/proc/%s/comm" % pid).read() == "quire-keeper\n"]
+        keepers = keepers_of(p.pid)
         check(len(keepers) == 1, keepers)
         names = [os.readlink("/proc/%s/fd/%s" % (keepers[0], fd)) for fd in os.listdir("/proc/%s/fd" % keepers[0])]
         check(len([n for n in names if n.startswith("socket:")]) == 1 and names.count("/dev/null") == 3, "the keeper has", names)
-        os.kill(int(keepers[0]), signal.SIGKILL)
+        os.kill(keepers[0], signal.SIGKILL)
         status, _, err = finish(p)
         check(status == -signal.SIGKILL and "quire-keeper has ended: it was killed, or the memory that processes of this run share was damaged" in err, status, err)
+    finally:
+        end(p)
+
+
+def keepers_of(pid):
+    """The process numbers of the keepers that the supervisor pid has."""
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        return [int(k) for k in f.read().split() if open("/proc/%s/comm" % k).read() == "quire-keeper\n"]
+
+
+def keepers_have_no_rights():
+    """
+    A keeper reads what the processes of its store write. The keeper of processes that had given up root was root, with
+    all capabilities: a fault of the keeper, such as an unbounded list on its stack, would have given them root again.
+    """
+    if not ROOT:
+        raise Skip("giving up root needs it")
+    script = '"$0" loop 3000 & exec setpriv --reuid=%d --regid=%d --clear-groups "$0" loop 3000' % (OTHER, OTHER)
+    p = start([QUIRE, "run", "--memory", "8M", "sh", "-c", script, HELPER])
+    try:
+        ready(p)
+        limit, found = time.monotonic() + TIMEOUT, set()
+        while len(found) < 2 and time.monotonic() < limit:
+            for keeper in keepers_of(p.pid):
+                with open("/proc/%d/status" % keeper) as f:
+                    said = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+                if int(said["NoNewPrivs"]) == 1:   # otherwise it has just begun
+                    found.add((said["Uid"], said["Gid"], said["Groups"].strip(), int(said["CapPrm"], 16), int(said["CapEff"], 16)))
+        check(found == {(("%d\t" % u * 4).strip(), ("%d\t" % u * 4).strip(), "", 0, 0) for u in (0, OTHER)}, found)
     finally:
         end(p)
 
@@ -773,7 +801,7 @@ def core_files():
 
 
 CASES = [no_name, another_user, same_user, greetings, flood, late_wake_up, silent, stay_in, stay_in_through_unhosted, static_program_closes_all, stay_in_as_another, stay_in_as_daemon,
-         gives_up_rights, executed_as_another, sandboxed, stores_end, keeper_is_lost, supervisor_sees_no_store, both_ends,
+         gives_up_rights, executed_as_another, sandboxed, stores_end, keeper_is_lost, keepers_have_no_rights, supervisor_sees_no_store, both_ends,
          slots_are_accounts_alone,
          memory_cannot_shrink, core_files]
 
