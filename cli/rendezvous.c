@@ -4,8 +4,8 @@
  * process that has the gate, and only processes of the family ever had it. A greeting brings a
  * socket. The answer goes out on that socket, with the descriptors; one of these is the process's
  * end of its connection. When the process ends, its connection hangs up: then whatever it was
- * granted is given back. A forked child gets no answer: the socket in its greeting is the
- * connection.
+ * granted is given back. The connection of a forked child is in a greeting of its parent, sent
+ * before the fork; the child's own greeting only shows which process it is.
  *
  * Nothing here blocks, and nothing that a process sends or writes is believed: a greeting must have
  * the token; conn[] records which slot, store and tag belong to which process, whatever the shared
@@ -428,18 +428,19 @@ static bool is_greeting(const struct run *r, const struct family_hello *h, ssize
 {
 	return n == (ssize_t)sizeof *h && h->fh_magic == FAMILY_MAGIC &&
 	    h->fh_token[0] == r->token[0] && h->fh_token[1] == r->token[1] &&
-	    (h->fh_flags & ~(uint32_t)(FAMILY_SILENT | FAMILY_ALONE | FAMILY_CHANGED)) == 0 &&
-	    ((h->fh_flags & FAMILY_SILENT) == 0 || h->fh_flags == FAMILY_SILENT);
+	    ((h->fh_flags & ~(uint32_t)(FAMILY_ALONE | FAMILY_CHANGED)) == 0 ||
+		h->fh_flags == FAMILY_SILENT || h->fh_flags == FAMILY_EXPECTED);
 }
 
 /*
- * A greeting of a forked child, which has a slot, a store and a tag there. The name of the store
- * proves that it is a process of the store, which alone can know its tag. If any process has made
+ * A greeting of a process that is about to fork. The child has a slot, a store and a tag there. The name of the
+ * store proves that the sender is a process of the store, which alone can know a tag there. If any process has made
  * another take the child's slot, the child goes on without. False: there is no room, or the
  * greeting names another process's slot or tag.
  */
-static bool let_child_in(struct run *r, const struct family_hello *h, struct received *from)
+static bool expect_child(struct run *r, const struct family_hello *h, const struct received *from)
 {
+	struct received unknown = { .fd = from->fd, .pidfd = -1 };
 	struct run_store *st = run_store_named(r, h->fh_store);
 	int slot = h->fh_slot;
 
@@ -451,8 +452,30 @@ static bool let_child_in(struct run *r, const struct family_hello *h, struct rec
 	    (h->fh_tag >= TAGS || !pool_tag_is_child((uint32_t)h->fh_tag) ||
 		run_tag_taken(r, st, (unsigned)h->fh_tag)))
 		return false;
-	add_conn(r, from->fd, from, slot, st, (unsigned)h->fh_tag);
+	add_conn(r, from->fd, &unknown, slot, st, (unsigned)h->fh_tag);
 	return true;
+}
+
+/* A greeting of a forked child. False: no process expects a child of that store and tag, or of that slot if there is no store. Takes over the
+ * sender's pidfd. */
+static bool meet_child(struct run *r, const struct family_hello *h, struct received *from)
+{
+	const struct run_store *st = run_store_named(r, h->fh_store);
+
+	for (unsigned i = 0; i < r->nconn; i++) {
+		struct conn *c = &r->conn[i];
+
+		if (c->pid != 0 || c->store != st ||
+		    (st != NULL ? c->tag != h->fh_tag : c->slot != h->fh_slot))
+			continue;
+		c->pid = from->who.pid;
+		if (r->pidfds) {
+			c->pidfd = from->pidfd;
+			from->pidfd = -1;
+		}
+		return true;
+	}
+	return false;
 }
 
 /* Pages that the process was promised are charged to the other store's places from now on. The
@@ -543,9 +566,11 @@ static bool take_greeting(struct run *r)
 		r->door = -1;
 		return false;
 	}
-	if (right && from.fd >= 0 && is_connection(r, from.fd)) {
-		if (h.fh_flags == FAMILY_SILENT)
-			right = let_child_in(r, &h, &from);
+	if (right && h.fh_flags == FAMILY_SILENT) {
+		right = from.nfds == 0 && meet_child(r, &h, &from);
+	} else if (right && from.fd >= 0 && is_connection(r, from.fd)) {
+		if (h.fh_flags == FAMILY_EXPECTED)
+			right = expect_child(r, &h, &from);
 		else if ((h.fh_flags & FAMILY_CHANGED) != 0)
 			right = let_change(r, &h, &from);
 		else

@@ -71,8 +71,8 @@ struct conn {
 	int fd;
 	int slot; /* const; -1: a forked child whose entry is another process's: it has none */
 	unsigned tag, tag_before; /* the process in `store` and in `before` */
-	pid_t pid;                /* const: as the kernel said when it joined */
-	int pidfd; /* const: shows that the process has ended, even if another process still has its
+	pid_t pid; /* as the kernel said when it greeted; 0: a child that has not greeted yet */
+	int pidfd; /* set with pid: shows that the process has ended, even if another process still has its
 	            * end of fd; or -1 */
 	struct run_store *store;  /* NULL: the store is gone, or the process never had one */
 	struct run_store *before; /* the store where the process may still have pages; or NULL */

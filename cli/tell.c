@@ -37,6 +37,8 @@ void run_tell(struct run *r, bool wipe)
 		    "SIGBUS for a touch of a page that is lost: its place of --swap could not be read, or gave other bytes" },
 		{ no_room,
 		    "SIGBUS for a touch of memory for which there was no room: --memory is full, and no place of --swap takes more; " MORE },
+		{ atomic_load(&f->fam_fileless),
+		    "a fork was refused: no descriptor is left for it; raise the hard limit of open files (ulimit -Hn)" },
 	};
 
 	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {

@@ -7,6 +7,10 @@
  * locked as well. The kernel writes the word of CLONE_CHILD_SETTID in the child, where no memory is
  * registered yet: a paged-out page would be replaced by a new page there.
  *
+ * A child that would share the descriptor table (CLONE_FILES) gets a copy: its runtime has
+ * descriptors of its own in place of its parent's, and closing these in a shared table would close
+ * the parent's.
+ *
  * Locks: none is held here.
  */
 #include "run/clone.h"
@@ -79,6 +83,7 @@ long clone_take(struct clone_call *c, long nr, const long *a)
 		r = take_clone3(c);
 	else if (nr == SYS_clone)
 		take_clone(c);
+	c->c_args.flags &= ~(uint64_t)CLONE_FILES;
 	if ((c->c_args.flags & CLONE_PIDFD) != 0)
 		add_word(&c->c_words, c->c_args.pidfd, sizeof(int));
 	if ((c->c_args.flags & CLONE_PARENT_SETTID) != 0)
@@ -87,8 +92,6 @@ long clone_take(struct clone_call *c, long nr, const long *a)
 		add_word(&c->c_words, c->c_args.child_tid, sizeof(int));
 	return r;
 }
-
-bool clone_shares_files(const struct clone_call *c) { return (c->c_args.flags & CLONE_FILES) != 0; }
 
 long clone_make(const struct clone_call *c)
 {
@@ -101,6 +104,6 @@ long clone_make(const struct clone_call *c)
 	 * child's stack (make_stub)
 	 */
 	if (c->c_nr == SYS_clone)
-		return sys_call5(SYS_clone, a[5], 0, a[3], a[2], a[1]);
+		return sys_call5(SYS_clone, (long)c->c_args.flags, 0, a[3], a[2], a[1]);
 	return sys_call6(c->c_nr, a[5], a[4], a[3], a[2], a[1], a[0]);
 }

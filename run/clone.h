@@ -25,5 +25,4 @@ struct clone_call {
 /* 0, or -errno as the kernel would answer. nr: SYS_fork, SYS_clone or SYS_clone3. */
 long clone_take(struct clone_call *, long nr, const long *a);
 long clone_make(const struct clone_call *); /* the result of the call, in each process */
-bool clone_shares_files(const struct clone_call *);
 #endif

@@ -224,12 +224,10 @@ void host_fork_parent(long pid)
 		(void)enter_engine(OP_FORK_PARENT, pid, 0, 0, 0, 0, 0);
 }
 
-void host_fork_child(bool shares_files)
+void host_fork_child(void)
 {
 	if (host.h_off || !fork_entered)
 		return;
-	if (shares_files)
-		(void)sys_call1(SYS_unshare, CLONE_FILES);
 	stack_forked();
 	(void)enter_engine(OP_FORK_CHILD, 0, 0, 0, 0, 0, 0);
 }

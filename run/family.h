@@ -106,6 +106,8 @@ struct family {
 	 * reached
 	 */
 	_Atomic uint32_t fam_threadless;
+	/* forks refused because no number was left for the descriptor of the child's connection */
+	_Atomic uint32_t fam_fileless;
 	/*
 	 * touches of memory not reserved in full that raised SIGBUS because all memory and swap is
 	 * promised
@@ -121,27 +123,30 @@ struct family {
 };
 
 /*
- * The greeting, with one descriptor (SCM_RIGHTS): the other end of a pair of sockets. A forked
- * child has the descriptors and a slot: it needs no answer, and the pair is its connection.
+ * The greeting, with one descriptor (SCM_RIGHTS): the other end of a pair of sockets. EXPECTED: the
+ * sender is about to fork, and the pair is the child's connection, which the child inherits; so the
+ * connection ends with the child, also if the child is killed before its first instruction. The
+ * child has the descriptors and a slot, and needs no answer: it sends a greeting that is SILENT and
+ * has no descriptor, from which the supervisor learns which process it is.
  * Otherwise the pair carries only the answer, which brings the process's end of its connection. The
  * kernel kills a process at the end of its connection by a signal for any event on that socket
  * (family_mortal), and may send the signal for a message that was received long before; so the
  * answer does not use the connection. ALONE: the process hides its memory from other processes of
  * its user and asks for a store for itself. CHANGED: the process has joined before, has other
  * credentials now and asks for another store; the new connection replaces its former connection.
- * SILENT excludes the others.
+ * SILENT and EXPECTED exclude all others.
  */
-enum { FAMILY_SILENT = 1, FAMILY_ALONE = 2, FAMILY_CHANGED = 4 };
+enum { FAMILY_SILENT = 1, FAMILY_ALONE = 2, FAMILY_CHANGED = 4, FAMILY_EXPECTED = 8 };
 struct family_hello {
 	uint64_t fh_magic;
 	uint64_t fh_token[FAMILY_TOKEN];
 	/*
-	 * CHANGED: the process's entry; SILENT: the entry that the parent prepared before the fork;
-	 * else -1
+	 * CHANGED: the process's entry; EXPECTED, SILENT: the entry that the parent prepared before
+	 * the fork; else -1
 	 */
 	int32_t fh_slot;
 	uint32_t fh_flags;
-	/* FAMILY_SILENT: the store that the process has, and its tag there, as fw_store and fw_tag */
+	/* EXPECTED, SILENT: the store that the child has, and its tag there, as fw_store and fw_tag */
 	uint64_t fh_store;
 	uint64_t fh_tag;
 };

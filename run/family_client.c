@@ -196,7 +196,7 @@ static long make_pair(int s[2])
 	return r;
 }
 
-/* Sends the greeting through the gate, with the supervisor's end of the connection. */
+/* Sends the greeting through the gate, with the supervisor's end of the connection; end -1: without. */
 static long greet_supervisor(struct host *h, struct family_hello *hello, int end)
 {
 	union {
@@ -204,10 +204,11 @@ static long greet_supervisor(struct host *h, struct family_hello *hello, int end
 		char b[CMSG_SPACE(sizeof(int))];
 	} ctl = { 0 };
 	struct iovec iov = { hello, sizeof *hello };
-	struct msghdr m = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	struct msghdr m = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &ctl,
+		.msg_controllen = end >= 0 ? sizeof ctl : 0 };
+	struct cmsghdr *c = &ctl.h;
 	long r;
 
 	c->cmsg_level = SOL_SOCKET;
@@ -310,15 +311,20 @@ static long take_welcome(struct host *h, int sock, struct family_store *st)
 	return fds[FD_CONNECTION];
 }
 
-/* Makes a socket pair and sends one end to the supervisor; returns the other end or -errno. */
-static long open_pair(struct host *h, int slot, unsigned flags)
+static struct family_hello make_hello(const struct host *h, int slot, unsigned flags, uint64_t tag)
 {
-	struct family_hello hello = { .fh_magic = FAMILY_MAGIC,
+	return (struct family_hello){ .fh_magic = FAMILY_MAGIC,
 		.fh_token = { h->h_token[0], h->h_token[1] },
 		.fh_slot = slot,
 		.fh_flags = flags,
 		.fh_store = h->h_told.fw_store,
-		.fh_tag = h->h_told.fw_tag };
+		.fh_tag = tag };
+}
+
+/* Makes a socket pair and sends one end to the supervisor; returns the other end or -errno. */
+static long open_pair(struct host *h, int slot, unsigned flags, uint64_t tag)
+{
+	struct family_hello hello = make_hello(h, slot, flags, tag);
 	int s[2];
 	long r = make_pair(s);
 
@@ -336,7 +342,9 @@ static long open_pair(struct host *h, int slot, unsigned flags)
 
 int family_change(struct host *h, bool hidden, struct family_store *st)
 {
-	long sock = open_pair(h, h->h_slot, FAMILY_CHANGED | (hidden ? FAMILY_ALONE : 0)), r;
+	long sock = open_pair(
+		 h, h->h_slot, FAMILY_CHANGED | (hidden ? FAMILY_ALONE : 0), h->h_told.fw_tag),
+	     r;
 	int fds[FDS];
 	struct family_welcome told;
 
@@ -355,21 +363,44 @@ int family_change(struct host *h, bool hidden, struct family_store *st)
 
 void family_moved(struct host *h) { tell_supervisor(h, FAMILY_MOVED); }
 
-int family_connect(struct host *h, int slot, struct family_store *st)
+/* This process has the connection sock and the slot h_slot from now on. */
+static void begin_membership(struct host *h, int sock)
 {
-	uint32_t alone = rights_hidden() ? FAMILY_ALONE : 0;
-	long sock = open_pair(h, slot, slot >= 0 ? FAMILY_SILENT : alone);
-
-	if (sock >= 0 && slot < 0)
-		sock = take_welcome(h, (int)sock, st);
-	if (sock < 0)
-		return (int)sock;
-	if (slot >= 0)
-		h->h_slot = slot;
-	h->h_sock = hostfd_guard((int)sock);
+	h->h_sock = sock;
 	h->h_pid = (int)sys_call0(SYS_getpid);
 	h->h_me = &h->h_fam->fam_proc[h->h_slot];
 	atomic_store(&h->h_me->fp_pid, h->h_pid);
 	family_mortal(h, true);
+}
+
+int family_connect(struct host *h, struct family_store *st)
+{
+	long sock = open_pair(h, -1, rights_hidden() ? FAMILY_ALONE : 0, 0);
+
+	if (sock >= 0)
+		sock = take_welcome(h, (int)sock, st);
+	if (sock < 0)
+		return (int)sock;
+	begin_membership(h, hostfd_guard((int)sock));
 	return 0;
+}
+
+int family_expect(struct host *h, int slot, unsigned tag)
+{
+	long sock = open_pair(h, slot, FAMILY_EXPECTED, tag);
+
+	if (sock >= 0)
+		hostfd_lend((int)sock);
+	return sock < 0 ? (int)sock : 0;
+}
+
+void family_born(struct host *h, int slot)
+{
+	struct family_hello hello = make_hello(h, slot, FAMILY_SILENT, h->h_told.fw_tag);
+	int parents = h->h_sock;
+
+	h->h_slot = slot;
+	begin_membership(h, hostfd_keep_lent());
+	(void)greet_supervisor(h, &hello, -1); /* a supervisor that has ended kills this process */
+	(void)sys_call1(SYS_close, parents);
 }

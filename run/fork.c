@@ -55,7 +55,7 @@ struct pins {
 };
 static struct {
 	int slot;
-	uint64_t frames, promised;
+	uint64_t promised;
 	bool ok, refused;
 	struct pins pins;
 } forking; /* h_lock W */
@@ -110,22 +110,28 @@ static void unpin_ranges(struct host *h, struct pins *pins)
 		    F_SOFTUNLOCK, S_WRITE);
 }
 
-/* Takes an entry in the family's state and a tag in the store for the child. */
-static bool take_places(struct host *h)
+/*
+ * Takes an entry in the family's state and a tag in the store for the child, and makes its
+ * connection. -EAGAIN: all are taken.
+ */
+static long take_places(struct host *h)
 {
+	long r = -EAGAIN;
+
 	if ((forking.slot = family_slot(h->h_fam)) < 0)
-		return false;
-	if ((h->h_child = pool_tag_take(h->h_pool)) != ~0u)
-		return true;
+		return r;
+	h->h_child = pool_tag_take(h->h_pool);
+	if (h->h_child != ~0u) {
+		if ((r = family_expect(h, forking.slot, h->h_child)) == 0)
+			return 0;
+		pool_tag_give(h->h_pool, h->h_child);
+	}
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
-	return false;
+	return r;
 }
 
-static void give_places(struct host *h)
-{
-	pool_tag_give(h->h_pool, h->h_child);
-	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
-}
+/* The supervisor frees the entry, the tag, and all that is charged and promised to the child, when its connection has ended. */
+static void give_places(void) { hostfd_unlend(); }
 
 /*
  * Called with h_lock W. 0: the child is charged for; 1: the process has just become managed, try
@@ -135,17 +141,18 @@ static void give_places(struct host *h)
 static long try_still(struct host *h, bool may_wait)
 {
 	uint64_t got = 0;
+	long r;
 
 	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
 	forking.refused = false;
-	if (!take_places(h))
-		return -EAGAIN;
+	if ((r = take_places(h)) != 0)
+		return r;
 	forking.promised = atomic_load(&h->h_me->fp_promised);
 	forking.refused = !promise_take(
 	    &h->h_fam->fam_promise, host_shelf(h), forking.promised, host_pages_lost(h), true);
 	if (forking.refused) {
 		atomic_fetch_add(&h->h_fam->fam_refused, 1);
-		give_places(h);
+		give_places();
 		return -ENOMEM;
 	}
 	for (unsigned tries = 0; tries < 64; tries++) {
@@ -159,7 +166,7 @@ static long try_still(struct host *h, bool may_wait)
 		if (!h->h_managed) {
 			family_uncharge(h->h_fam, got);
 			promise_return(&h->h_fam->fam_promise, host_shelf(h), forking.promised);
-			give_places(h);
+			give_places();
 			if (may_wait)
 				return -EBUSY;
 			return host_adopt(h) == VM_OK ? 1 : -ENOMEM;
@@ -180,7 +187,6 @@ static long try_still(struct host *h, bool may_wait)
 		family_force(h->h_fam, need - got);
 		got = need;
 	}
-	forking.frames = got;
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, got);
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_promised, forking.promised);
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_own, atomic_load(&h->h_me->fp_own));
@@ -188,6 +194,15 @@ static long try_still(struct host *h, bool may_wait)
 		pool_vnode_fork_prepare(h->h_swapvn);
 	atomic_fetch_add(&h->h_me->fp_count.forks, 1);
 	return 0;
+}
+
+/* What the program gets: fork has no error for descriptors. */
+static long answer_refusal(struct host *h, long r)
+{
+	if (r != -EMFILE)
+		return r;
+	atomic_fetch_add(&h->h_fam->fam_fileless, 1);
+	return -EAGAIN;
 }
 
 long host_fork_still(struct host *h, uint64_t sp, uint64_t tp, const struct fork_words *words)
@@ -225,7 +240,7 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp, const struct fork
 		else if (r == -EBUSY)
 			waits = host_await_ended(h, ended) ? waits + 1 : HOST_WAITS;
 		else if (r <= 0)
-			return r;
+			return answer_refusal(h, r);
 	}
 }
 
@@ -234,15 +249,10 @@ long host_fork_made(struct host *h, long pid)
 	if (!forking.ok)
 		return 0;
 	limits_fork_end();
-	if (pid < 0) { /* the fork failed: all charges and promises are undone */
-		if (h->h_swapvn != NULL)
-			pool_vnode_fork_cancel(h->h_swapvn);
-		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, 0);
-		family_uncharge(h->h_fam, forking.frames);
-		promise_return(&h->h_fam->fam_promise, host_shelf(h),
-		    atomic_exchange(&h->h_fam->fam_proc[forking.slot].fp_promised, 0));
-		give_places(h);
-	}
+	if (pid < 0 && h->h_swapvn != NULL)
+		pool_vnode_fork_cancel(h->h_swapvn);
+	/* if there is no child, this was the last descriptor of its connection */
+	hostfd_unlend();
 	forking.ok = false;
 	unpin_ranges(h, &forking.pins);
 	mach_rw_exit(&h->h_lock);
@@ -251,15 +261,13 @@ long host_fork_made(struct host *h, long pid)
 
 /*
  * Starts the child's service thread. The child itself may be the last process that the limit of
- * processes allows, so it waits for other processes to end. heard: the child has its own
- * connection; of an inherited connection the kernel signals the end to the parent only.
+ * processes allows, so it waits for other processes to end.
  */
-static void start_child_service(struct host *h, bool heard)
+static void start_child_service(struct host *h)
 {
 	int rc;
 
-	for (unsigned tries = 0;
-	     (rc = heard ? service_need(h) : service_start(h)) == -EAGAIN && tries < 1000; tries++)
+	for (unsigned tries = 0; (rc = service_need(h)) == -EAGAIN && tries < 1000; tries++)
 		sys_pause();
 	if (rc != 0)
 		host_stop(
@@ -286,29 +294,14 @@ static void make_locks_anew(struct host *h, bool stands)
 
 long host_fork_born(struct host *h)
 {
-	int old = h->h_sock;
-
 	make_locks_anew(h, forking.ok);
 	affinity_forked();
 	if (!forking.ok)
 		return 0;
 	forking.ok = false;
-	linux_forked(
-	    h->h_mach); /* if all numbers of descriptors are used, joining needs their numbers */
 	h->h_told.fw_tag = h->h_child;
-	bool joined = family_connect(h, forking.slot, NULL) == 0;
-	atomic_store(&h->h_served, !joined);
-	if (joined) {
-		(void)sys_call1(SYS_close, old);
-		/*
-	 * no descriptor is left: the parent's connection at least tells the end of the supervisor
-	 */
-	} else {
-		h->h_sock = old;
-		h->h_pid = (int)sys_call0(SYS_getpid);
-		h->h_slot = forking.slot;
-		h->h_me = &h->h_fam->fam_proc[h->h_slot];
-	}
+	family_born(h, forking.slot);
+	atomic_store(&h->h_served, false);
 	(void)pool_after_fork(h->h_pool);
 	int rc = linux_after_fork(h->h_mach, as_hat(h->h_as));
 	rc = rc != 0 ? rc : service_prepare(h);
@@ -318,8 +311,8 @@ long host_fork_born(struct host *h)
 		    rc);
 	if (rc != 0)
 		mach_panic("quire: a forked child cannot register its memory");
-	if (!joined || h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
-		start_child_service(h, joined);
+	if (h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
+		start_child_service(h);
 	hostfd_prune();
 	host_publish(h);
 	unpin_ranges(h, &forking.pins);

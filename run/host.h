@@ -85,8 +85,7 @@ struct fork_words { /* what the kernel reads or writes of the program's memory i
 };
 long host_fork_prepare(const struct fork_words *); /* 0, or -errno: the caller must not fork */
 void host_fork_parent(long pid);
-/* shares_files: the child shares its parent's descriptor table, and gets a copy. */
-void host_fork_child(bool shares_files);
+void host_fork_child(void);
 
 /* hostfd.c */
 /* While these are held no descriptor of ours is made, and RLIMIT_NOFILE is what the program knows. */
@@ -100,6 +99,13 @@ void hostfd_limit_forked(void); /* in a forked child, alone */
 int hostfd_guard(int fd);
 /* The same, but the descriptor stays open across execve(). */
 int hostfd_guard_kept(int fd);
+/*
+ * A descriptor for a child that is about to be forked: hostfd_lend moves it as above. In the parent hostfd_unlend closes it after the
+ * fork; in the child hostfd_keep_lent returns its number, and it is the child's. h_lock W.
+ */
+void hostfd_lend(int fd);
+void hostfd_unlend(void);
+int hostfd_keep_lent(void);
 /* Is fd a descriptor of the runtime? */
 int hostfd_ours(int fd);
 /* close_range of the pieces between the runtime's descriptors, which are close-on-exec anyway. */

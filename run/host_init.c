@@ -111,8 +111,8 @@ static int join_family(struct host *h, struct family_store *st)
 	int rc;
 
 	limits_begin();
-	for (unsigned tries = 0;
-	     (rc = family_connect(h, -1, st)) == -11 /* EAGAIN */ && tries < 1000; tries++)
+	for (unsigned tries = 0; (rc = family_connect(h, st)) == -11 /* EAGAIN */ && tries < 1000;
+	     tries++)
 		sys_pause();
 	return rc;
 }

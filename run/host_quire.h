@@ -121,12 +121,19 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 
 /* run/family_client.c: raw system calls only. All answer 0 or -errno. */
 /*
- * Joins the family. slot -1: asks for an entry and the descriptors, and waits for them; else a
- * forked child announces itself. Sets h_sock, h_slot, h_me, h_pid, and (without a slot) h_fam,
- * h_device, h_told and *st. -EPIPE: the supervisor has ended; -EAGAIN: the family is full;
- * -ECONNRESET: the supervisor refused.
+ * Joins the family: asks for an entry and the descriptors, and waits for them. Sets h_sock, h_slot,
+ * h_me, h_pid, h_fam, h_device, h_told and *st. -EPIPE: the supervisor has ended; -EAGAIN: the
+ * family is full; -ECONNRESET: the supervisor refused.
  */
-int family_connect(struct host *, int slot, struct family_store *st);
+int family_connect(struct host *, struct family_store *st);
+/*
+ * Makes the connection of a child that is about to be forked, and lends its descriptor to the child
+ * (hostfd_lend). When no process has the connection any more, the supervisor frees the slot and the tag with all that is
+ * charged and promised to it: the parent takes the descriptor back after the fork (hostfd_unlend). h_lock W.
+ */
+int family_expect(struct host *, int slot, unsigned tag);
+/* In the forked child, with its tag in h_told: takes over that connection. Sets h_sock, h_slot, h_me, h_pid. */
+void family_born(struct host *, int slot);
 /*
  * Gets another store for the process's present credentials; sets *st and h_told. hidden: a store
  * for this process alone. No other thread may read the connection.

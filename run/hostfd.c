@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -34,13 +35,17 @@
 static int guarded[MAXFDS];
 static unsigned nguarded;
 
+/* -1, or the descriptor that is lent to a child. h_lock W writes it, all threads read it. */
+static _Atomic int lent = -1;
+
 static struct mach_mutex limit_lock;
 
 void hostfd_limit_enter(void) { mach_mutex_enter(&limit_lock); }
 void hostfd_limit_exit(void) { mach_mutex_exit(&limit_lock); }
 void hostfd_limit_forked(void) { mach_mutex_init(&limit_lock, 5, "descriptors"); }
 
-int hostfd_guard(int fd)
+/* Moves fd above the numbers that the program can have; returns the new number, or fd if no number is free there. */
+static int move_up(int fd)
 {
 	struct rlimit rl, more;
 	long base = 1024, n;
@@ -68,15 +73,34 @@ int hostfd_guard(int fd)
 		n = fd;
 	else if (n != fd)
 		(void)sys_call1(SYS_close, fd);
-	if (hostfd_ours((int)n))
-		return (int)n;
+	return (int)n;
+}
+
+static int add_guarded(int n)
+{
+	if (hostfd_ours(n))
+		return n;
 	if (nguarded == MAXFDS)
 		hostfd_prune();
 	if (nguarded == MAXFDS)
 		mach_panic("quire: too many descriptors of its own");
-	guarded[nguarded++] = (int)n;
-	return (int)n;
+	guarded[nguarded++] = n;
+	return n;
 }
+
+int hostfd_guard(int fd) { return add_guarded(move_up(fd)); }
+
+void hostfd_lend(int fd) { atomic_store(&lent, move_up(fd)); }
+
+void hostfd_unlend(void)
+{
+	int fd = atomic_exchange(&lent, -1);
+
+	if (fd >= 0)
+		(void)sys_call1(SYS_close, fd);
+}
+
+int hostfd_keep_lent(void) { return add_guarded(atomic_exchange(&lent, -1)); }
 
 int hostfd_guard_kept(int fd)
 {
@@ -98,7 +122,16 @@ int hostfd_ours(int fd)
 	for (unsigned i = 0; i < nguarded; i++)
 		if (guarded[i] == fd)
 			return 1;
-	return 0;
+	return fd >= 0 && fd == atomic_load(&lent);
+}
+
+/* Does the descriptor lie in [at, *stop]? Then *stop is its number. */
+static int ends_range(int fd, unsigned at, unsigned *stop)
+{
+	if (fd < 0 || (unsigned)fd < at || (unsigned)fd > *stop)
+		return 0;
+	*stop = (unsigned)fd;
+	return 1;
 }
 
 long hostfd_close_range(unsigned first, unsigned last, int flags)
@@ -110,10 +143,8 @@ long hostfd_close_range(unsigned first, unsigned last, int flags)
 		int hit = 0;
 
 		for (unsigned i = 0; i < nguarded; i++)
-			if ((unsigned)guarded[i] >= at && (unsigned)guarded[i] <= stop) {
-				stop = (unsigned)guarded[i];
-				hit = 1;
-			}
+			hit |= ends_range(guarded[i], at, &stop);
+		hit |= ends_range(atomic_load(&lent), at, &stop);
 		if (!hit || stop > at) {
 			long r = sys_call3(SYS_close_range, at, hit ? stop - 1 : stop, flags);
 

@@ -69,9 +69,7 @@ __attribute__((used)) static uint64_t syscall_ours[CALLS_WORDS];
 
 /*
  * No handler may run while the world stands still for the copy: it could fault, and no thread would
- * serve the fault. A child that would share the descriptor table (CLONE_FILES) gets a copy: the
- * child's runtime replaces its parent's descriptors by its own, which in a shared table would close
- * the parent's.
+ * serve the fault.
  */
 static long do_fork(const long *a, long nr)
 {
@@ -89,7 +87,7 @@ static long do_fork(const long *a, long nr)
 	}
 	r = clone_make(&call);
 	if (r == 0)
-		host_fork_child(clone_shares_files(&call));
+		host_fork_child();
 	else
 		host_fork_parent(r);
 	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, 8);

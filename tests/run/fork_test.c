@@ -90,9 +90,16 @@ uint32_t pool_tag_take(struct pool *p) { return POOL_CHILD_TAG; }
 void pool_tag_give(struct pool *p, uint32_t tag) { tags_given++; }
 void linux_forked(struct mach *m) {}
 int linux_after_fork(struct mach *m, struct hat *hat) { return 0; }
-int family_connect(struct host *h, int slot, struct family_store *st) { return 0; }
+static unsigned expected,
+    closed_ends; /* connections made for children; ends that the parent closed */
+int family_expect(struct host *h, int slot, unsigned tag)
+{
+	expected++;
+	return 0;
+}
+void family_born(struct host *h, int slot) {}
+void hostfd_unlend(void) { closed_ends++; }
 int service_need(struct host *h) { return 0; }
-int service_start(struct host *h) { return 0; }
 int service_prepare(struct host *h) { return 0; }
 _Noreturn void host_stop(const char *what, long rc) { mach_panic(what); }
 void service_forked(void) { forgotten++; }
@@ -189,7 +196,10 @@ static void a_fork_while_a_reader_counts_itself_leaves_the_lock_free(void **stat
 	assert_int_equal(status, 0);
 }
 
-/* The child's entry holds as many frames as its parent has, charged to the family; if the fork fails they are given back. */
+/*
+ * The child's entry holds as many frames as its parent has, charged to the family, and its connection exists before the child does. The
+ * parent closes its end; if the fork has failed, no process has that end any more, and the supervisor gives all back.
+ */
 static void the_child_is_charged_what_its_parent_has(void **state)
 {
 	struct family *fam =
@@ -209,13 +219,14 @@ static void the_child_is_charged_what_its_parent_has(void **state)
 			atomic_store(&h->h_me->fp_granted, 700);
 			atomic_store(&fam->fam_charged, 900); /* another process has 200 */
 			mach_rw_init(&h->h_lock, 1, "host");
+			expected = closed_ends = 0;
 			assert_int_equal(host_fork_still(h, 0x10000, 0x20000, &no_words), 0);
 			assert_int_equal(atomic_load(&fam->fam_proc[1].fp_granted), 700);
 			assert_int_equal(atomic_load(&fam->fam_charged), 1600);
 			assert_int_equal(host_fork_made(h, fails != 0 ? -11 : 12345), 0);
-			assert_int_equal(
-			    atomic_load(&fam->fam_proc[1].fp_granted), fails != 0 ? 0 : 700);
-			assert_int_equal(atomic_load(&fam->fam_charged), fails != 0 ? 900 : 1600);
+			assert_int_equal(atomic_load(&fam->fam_proc[1].fp_granted), 700);
+			assert_int_equal(atomic_load(&fam->fam_charged), 1600);
+			assert_true(expected == 1 && closed_ends == 1);
 			assert_int_equal(atomic_load(&fam->fam_proc[0].fp_granted), 700);
 		}
 }
@@ -270,7 +281,7 @@ static void a_fork_locks_all_that_it_touches(void **state)
 	assert_int_equal(locks, 7 + 2 + 4 * 2); /* stack, static storage, words */
 	assert_int_equal(host_fork_made(&h, -11), 0);
 	assert_int_equal(unlocks, locks);
-	assert_int_equal(tags_given, 1);
+	assert_int_equal(tags_given, 0); /* the supervisor gives the tag back */
 	by_page = false;
 	full_after = 0;
 }

@@ -97,7 +97,7 @@ static void greet(void)
 	if (rnd(3) == 0)
 		h.fh_slot = (int32_t)odd();
 	if (rnd(3) == 0)
-		h.fh_flags = (uint32_t)rnd(9);
+		h.fh_flags = (uint32_t)rnd(17);
 	if (rnd(8) == 0)
 		h.fh_token[rnd(2)] ^= 1ull << rnd(64);
 	for (size_t i = 0; i < sizeof buf; i++)

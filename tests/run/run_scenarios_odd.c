@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -345,6 +346,57 @@ static int last_thread_ends(void)
 	return 0;
 }
 
+/* ---- children that die as they are born ---- */
+#define STILLBORN 600u /* more than there are slots in a family */
+
+/* Forks in a process that is traced; how many forks failed. */
+static void fork_many(void)
+{
+	long failed = 0;
+
+	(void)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+	(void)raise(SIGSTOP);
+	for (unsigned i = 0; i < STILLBORN; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(0);
+		failed += pid < 0;
+		(void)waitpid(pid, NULL, 0);
+	}
+	_exit(failed != 0);
+}
+
+/*
+ * The kernel stops a traced child before its first instruction, and there it is killed. The slot of such a child stayed taken, so no
+ * process could be forked in the end.
+ */
+static int killed_at_birth(void)
+{
+	const long options = PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+	pid_t first = fork(), pid;
+	long killed = 0;
+	int status;
+
+	if (first == 0)
+		fork_many();
+	EXPECT(waitpid(first, &status, 0) == first && WIFSTOPPED(status) &&
+	    ptrace(PTRACE_SETOPTIONS, first, NULL, (void *)options) == 0);
+	(void)ptrace(PTRACE_CONT, first, NULL, NULL);
+	while ((pid = waitpid(-1, &status, __WALL)) > 0) {
+		if (pid != first && WIFSTOPPED(status)) {
+			killed++;
+			(void)kill(pid, SIGKILL);
+		} else if (pid == first && WIFSTOPPED(status)) {
+			(void)ptrace(PTRACE_CONT, pid, NULL, NULL);
+		} else if (pid == first) {
+			break;
+		}
+	}
+	printf("killed %ld, the parent's status %x\n", killed, (unsigned)status);
+	return 0;
+}
+
 /* ---- the limit of descriptors ---- */
 static _Atomic int over;
 
@@ -380,6 +432,7 @@ static int limit_of_files(void)
 }
 
 const struct scenario odd_scenarios[] = {
+	{ "killed-at-birth", killed_at_birth },
 	{ "limit-of-files", limit_of_files },
 	{ "last-thread-ends", last_thread_ends },
 	{ "clone-words", clone_words },
