@@ -615,6 +615,17 @@ static int flush_indirection(struct ext2_inode *e, uint32_t *part)
 	return err;
 }
 
+/*
+ * A time of deletion that is smaller than a number of an inode would be a link of the list of orphans: if the clock stands in the first
+ * hours of 1970, the time told is a later one.
+ */
+static uint32_t deletion_time(void)
+{
+	uint32_t now = vfs_now();
+
+	return now > ext2.fs_super.s_inodes ? now : ext2.fs_super.s_inodes + 1;
+}
+
 static int flush_inode(struct ext2_inode *e)
 {
 	struct inode *i = &e->e_inode;
@@ -634,7 +645,7 @@ static int flush_inode(struct ext2_inode *e)
 	d.d_atime = i->i_atime;
 	d.d_mtime = i->i_mtime;
 	d.d_ctime = i->i_ctime;
-	d.d_dtime = i->i_nlink == 0 ? vfs_now() : 0;
+	d.d_dtime = i->i_nlink == 0 ? deletion_time() : 0;
 	d.d_nlink = (uint16_t)i->i_nlink;
 	d.d_blocks = (uint32_t)i->i_blocks;
 	d.d_flags = 0;

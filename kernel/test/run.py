@@ -74,7 +74,7 @@ class Machine:
         (extra / 'test').mkdir()
         for name, compiler in (('programs', 0), ('soak', 0), ('hello', 1), ('synced', 1), ('errors', 1), ('fuzz', 1)):
             sources = [HERE / (name + '.c'), *(HERE.glob('programs_*.c') if name == 'programs' else ())]
-            subprocess.run([CC[self.arch][compiler], '-O2', '-static', '-pthread', '-o', extra / 'bin' / name, *sources], check=True)
+            subprocess.run([CC[self.arch][compiler], '-O2', '-static', '-pthread', '-o', extra / 'bin' / name, *sources, '-lm'], check=True)
         (extra / 'test/shell.sh').write_text(SHELL)
 
     def image(self):
@@ -283,6 +283,12 @@ def test_a_long_command_line(m):
         return False, text
     code, text = machine.run(m.command(16, 'init=/bin/hello arg0=' + 5000 * 'x'), 300)
     return machine.status(code) == 0x7f and 'panic: the command line is longer than 4095 bytes' in text, text
+
+
+def test_a_file_deleted_in_1970_leaves_no_orphan(m):
+    # the time of deletion is also the link of ext2's list of orphans, if it is as small as a number of an inode
+    status, text = m.boot(16, 'clock=5 init=/bin/sh arg0=-c arg1=echo^a^>/tmp/x&&rm^/tmp/x&&echo^deleted')
+    return status == 0 and said(text) == 'deleted\n', text
 
 
 def test_random_calls(m):
