@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* See conn.h. TLS by OpenSSL; without a verified certificate there is no connection. */
 #include "far/conn.h"
+#include "far/lookup.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -129,17 +129,11 @@ static int connect_first(const struct addrinfo *ai, uint64_t until)
 
 int far_connect(const char *host, const char *port, uint64_t until, char why[FAR_WHY])
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *all = NULL;
-	int fd, rc = getaddrinfo(host, port, &hints, &all);
+	const struct addrinfo *all = far_lookup(host, port, until, why);
+	int fd = all != NULL ? connect_first(all, until) : -1;
 
-	if (rc != 0) {
-		(void)snprintf(why, FAR_WHY, "%s: %s", host, gai_strerror(rc));
-		return -1;
-	}
-	fd = connect_first(all, until);
-	if (fd < 0)
+	if (all != NULL && fd < 0)
 		(void)snprintf(why, FAR_WHY, "%s port %s: %s", host, port, strerror(errno));
-	freeaddrinfo(all);
 	return fd;
 }
 

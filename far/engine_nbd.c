@@ -10,16 +10,20 @@
  */
 #include "far/conn.h"
 #include "far/lease.h"
+#include "far/lookup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libnbd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define CONNS 4u
-#define DEPTH 64u /* requests of one connection */
+#define DEPTH 64u    /* requests of one connection */
+#define FIRST_MS 250 /* for the first address of a name, before all are tried */
 
 struct far_link {
 	struct nbd_handle *h[CONNS];
@@ -151,21 +155,52 @@ static bool await_handshake(struct nbd_handle *h, uint64_t until)
 	return true;
 }
 
+/* Waits until the connecting socket is connected. False: it has failed, or the time is up. */
+static bool await_connected(int fd, int wait_ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	struct sockaddr_storage peer;
+
+	return poll(&p, 1, wait_ms) == 1 &&
+	    getpeername(fd, (struct sockaddr *)&peer, &(socklen_t){ sizeof peer }) == 0;
+}
+
 /*
- * Begins the connection. libnbd tries only the first address of a name, so the connection is made
- * here, except when a certificate is verified: libnbd verifies the name only if it connects by
- * name.
+ * Has libnbd connect by name: in no other way it learns which name the server's certificate must
+ * have (before libnbd 1.22). libnbd tries only the first address. If that does not answer at once,
+ * another socket, connected to any of the addresses, takes the place of libnbd's socket, from which
+ * libnbd has read nothing yet. The name is looked up here first, because libnbd would wait for a
+ * silent name server.
  */
+static bool begin_by_name(
+    struct nbd_handle *h, const char *host, const char *port, uint64_t until, char why[FAR_WHY])
+{
+	int own, fd;
+
+	if (far_lookup(host, port, until, why) == NULL || nbd_aio_connect_tcp(h, host, port) != 0)
+		return false;
+	own = nbd_aio_get_fd(h);
+	if (await_connected(own, FIRST_MS))
+		return true;
+	if (own < 0 || (fd = far_connect(host, port, until, why)) < 0)
+		return false;
+	bool ok = dup3(fd, own, O_CLOEXEC) == own;
+	(void)close(fd);
+	return ok;
+}
+
+/* Begins the connection. libnbd tries only the first address of a name, so it is made here. */
 static bool begin_connection(struct nbd_handle *h, const struct far_url *u,
     const struct far_settings *set, uint64_t until, char why[FAR_WHY])
 {
+	const char *host = u->host[0].host, *port = u->host[0].port;
 	int fd;
 
 	if (u->socket[0] != '\0')
 		return nbd_aio_connect_unix(h, u->socket) == 0;
 	if (u->tls && set->tls_psk == NULL)
-		return nbd_aio_connect_tcp(h, u->host[0].host, u->host[0].port) == 0;
-	fd = far_connect(u->host[0].host, u->host[0].port, until, why);
+		return begin_by_name(h, host, port, until, why);
+	fd = far_connect(host, port, until, why);
 	return fd >= 0 && nbd_aio_connect_socket(h, fd) == 0; /* the socket is libnbd's now */
 }
 

@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_bad_net import BadNet  # noqa: E402
 from far_fake_redis import FakeRedis  # noqa: E402
 from far_hosted import Host, marked, processes_of, processes_where  # noqa: E402
-from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, long, nbd_file, needs, run_tests, wait_until  # noqa: E402
+from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, long, nbd_certificates, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
 HOST = Host(QUIRE, memory="8M", pages=3000)
@@ -366,6 +367,10 @@ def a_name_of_two_addresses_on_this_net():
             Nbdkit("memory", "64M", options=["-i", "0.0.0.0"]) as n:
         SMALL.equal("--swap", "rediss://%s:%d?size=64M" % (TWO, r.port), "--far-ca", os.path.join(r.dir, "ca.crt"))
         SMALL.equal("--swap", "nbd://%s:%d" % (TWO, n.port))
+    with tempfile.TemporaryDirectory() as d:
+        nbd_certificates(d, names="DNS:localhost,IP:127.0.0.1,DNS:" + TWO)
+        with Nbdkit("memory", "64M", options=["-i", "0.0.0.0", "--tls=require", "--tls-certificates=" + d]) as n:
+            SMALL.equal("--swap", "nbds://%s:%d" % (TWO, n.port), "--far-ca", d)
 
 
 @needs("redis-server", "redis-cli", "openssl", "nbdkit", "unshare", "ip", "iptables", "setpriv")
@@ -380,6 +385,41 @@ def a_name_one_of_whose_addresses_does_not_answer():
         if on_a_net_of_its_own(*there, "true").returncode != 0:
             raise Skipped("this kernel drops no packets by rule, or has no name spaces")
         p = on_a_net_of_its_own(*there, sys.executable, os.path.abspath(__file__), QUIRE, MAN, README, a_name_of_two_addresses_on_this_net.__name__)
+    assert "1 passed, 0 failed" in p.stdout, p.stdout + p.stderr
+
+
+LATE = "late.quire.test"
+
+
+@needs("redis-server", "redis-cli")
+@long
+def a_server_whose_name_cannot_be_looked_up_any_more_on_this_net():
+    """In a name space of its own: /etc/hosts has the name at first, and this name server never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, Redis() as r:
+        silent.bind(("127.0.0.1", 53))
+        p = SMALL.half("--swap", "redis://%s:%d?size=64M" % (LATE, r.port), "--far-timeout", "8s")
+        with open("/etc/hosts", "w") as f:
+            f.write("127.0.0.1 localhost\n")
+        r.cli("client", "kill", "type", "normal")
+        out, err = p.communicate(timeout=250)
+        assert p.returncode == 0 and out == SMALL.native(), "status %d: %s" % (p.returncode, err)
+        assert LATE.encode() in silent.recv(512).replace(b"\x04", b".").replace(b"\x05", b"."), "the name server was not asked"
+
+
+@needs("redis-server", "redis-cli", "unshare", "ip", "setpriv")
+def a_server_whose_name_cannot_be_looked_up_any_more():
+    """The look-up kept quire-far for as long as the name server was silent, and then the pages were lost."""
+    with tempfile.NamedTemporaryFile("w") as hosts, tempfile.NamedTemporaryFile("w") as servers:
+        hosts.write("127.0.0.1 localhost %s\n" % LATE)
+        hosts.flush()
+        servers.write("nameserver 127.0.0.1\n")
+        servers.flush()
+        there = ["unshare", "-m", "sh", "-c", 'mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2 && "$@"', "sh",
+                 hosts.name, servers.name]
+        if on_a_net_of_its_own(*there, "true").returncode != 0:
+            raise Skipped("no name spaces can be made here")
+        p = on_a_net_of_its_own(*there, sys.executable, os.path.abspath(__file__), QUIRE, MAN, README,
+                                a_server_whose_name_cannot_be_looked_up_any_more_on_this_net.__name__)
     assert "1 passed, 0 failed" in p.stdout, p.stdout + p.stderr
 
 
