@@ -9,7 +9,10 @@
 #include <linux/futex.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#define JOIN_NS 20000000 /* the time after which a thread that has not ended is woken again */
 
 /* A process has asked others for memory: a byte on its socket wakes each process whose fp_shrink
  * has risen. */
@@ -17,9 +20,12 @@ static void *pressure_main(void *arg)
 {
 	struct run *r = arg;
 
-	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
-		uint32_t seen = atomic_load(&r->fam->fam_pressure);
+	for (;;) {
+		uint32_t seen =
+		    atomic_load(&r->fam->fam_pressure); /* before stop, which changes first */
 
+		if (__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE))
+			break;
 		(void)pthread_mutex_lock(&r->connlock);
 		for (unsigned i = 0; i < r->nconn; i++) {
 			const struct conn *c = &r->conn[i];
@@ -53,13 +59,20 @@ void run_start_threads(struct run *r, struct run_store *st)
 		atomic_store(&r->fam->fam_watched, 1);
 }
 
+/* Wakes the thread, which is about to end, until it has ended: any process may set the word back to
+ * the value that the thread waits on. */
 void run_end_threads(struct run *r)
 {
+	struct timespec until;
+
 	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
-	if (r->pressed) {
+	while (r->pressed) {
 		atomic_fetch_add(&r->fam->fam_pressure, 1);
 		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-		(void)pthread_join(r->pressure, NULL);
+		(void)clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += JOIN_NS;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		r->pressed = pthread_timedjoin_np(r->pressure, NULL, &until) != 0;
 	}
-	r->pressed = false;
 }
