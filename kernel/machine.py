@@ -14,7 +14,7 @@ import time
 
 MOST_OUTPUT = 64 << 20  # bytes of a machine's console
 MACHINES = {
-    'x86_64': ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max,-avx',
+    'x86_64': ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max',
                '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
     'riscv64': ['qemu-system-riscv64', '-M', 'virt'],
 }

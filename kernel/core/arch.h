@@ -80,6 +80,7 @@ void arch_load_space(struct hat *); /* on this CPU; NULL: the kernel's own */
 void arch_flush_icache(void);
 /* clears the floating point registers and the thread pointer */
 void arch_user_init(struct thread *);
+/* from: the running thread */
 void arch_user_copy(struct thread *to, const struct thread *from);
 
 /* ---- devices that the machine found: MMIO registers at physical address ad_pa ---- */

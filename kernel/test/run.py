@@ -76,6 +76,8 @@ class Machine:
             sources = [HERE / (name + '.c'), *(HERE.glob('programs_*.c') if name == 'programs' else ())]
             subprocess.run([CC[self.arch][compiler], '-O2', '-static', '-pthread', '-o', extra / 'bin' / name, *sources, '-lm'], check=True)
         (extra / 'test/shell.sh').write_text(SHELL)
+        if self.arch == 'x86_64':
+            shutil.copy('/lib64/ld-linux-x86-64.so.2', extra / 'bin/loader')
 
     def image(self):
         """Makes a new image for each test."""
@@ -168,6 +170,12 @@ def test_want_of_memory_inside_a_call(m):
     names = re.findall(r'^\tT\((\w+), \d\),$', (HERE / 'programs_deny.c').read_text(), re.M)
     status, text = m.boot(32, 'inject=1 init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)))
     return status == 0 and all('ok %s\n' % name in text for name in names), text
+
+
+def test_the_loader_finds_avx2(m):
+    # glibc's loader asks the CPU and XCR0; then its string functions are those of AVX2
+    status, text = m.boot(24, 'init=/bin/sh arg0=-c arg1=/bin/loader^--help;exit^3')
+    return status == 3 and re.search(r'x86-64-v3 \(supported, searched\)', text) is not None, text
 
 
 def test_no_shootdown_is_found_out(m):
@@ -316,7 +324,8 @@ def test_more_debian_programs(m):
     return r.returncode == 0, r.stdout.decode(errors='replace')
 
 
-ONLY_X86_64 = ('more_debian_programs',)  # the native programs are of the same release
+# the native programs are of the same release; the registers of one architecture
+ONLY_X86_64 = ('more_debian_programs', 'the_loader_finds_avx2')
 
 
 def main():

@@ -17,9 +17,13 @@ struct trapframe {
 	uint64_t tf_rip, tf_cs, tf_rflags, tf_rsp, tf_ss;
 };
 
+#define FPU_BYTES 832u /* x87, SSE, the header of XSAVE, the upper halves of AVX */
+#define FPU_ALIGN 64u
+
 /* A thread's registers that are not on its stack. */
 struct arch_thread {
-	_Alignas(16) uint8_t at_fpu[512]; /* FXSAVE */
+	uint8_t
+	    at_fpu[FPU_BYTES + FPU_ALIGN - 1]; /* fpu.c: an area, at the first aligned address */
 	uint64_t at_fsbase, at_gsbase;
 };
 

@@ -237,6 +237,7 @@ void cpu_init(struct cpu *c, uint64_t stack_top)
 	wrmsr(MSR_LSTAR, (uint64_t)(uintptr_t)syscall_entry);
 	wrmsr(MSR_SFMASK, 0x40700); /* IF, TF, DF, AC off */
 	enable_protections();
+	fpu_init();
 }
 
 static unsigned count_cpus(void)

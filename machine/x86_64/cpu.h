@@ -162,6 +162,25 @@ void syscall_entry(void);
 void cpu_init(struct cpu *, uint64_t stack_top); /* descriptor tables, GS, SYSCALL, protections */
 void ap_main(struct cpu *);
 
+/* fpu.c */
+#define FPU_HEADER 512u /* in an area: the header of XSAVE */
+extern struct fpu_units {
+	uint64_t fpu_xcr0;  /* the units that are saved by XSAVE; 0: FXSAVE saves x87 and SSE */
+	uint32_t fpu_bytes; /* of an area: at most FPU_BYTES */
+} fpu;
+void fpu_init(void); /* on each CPU */
+void fpu_reset(struct thread *);
+void fpu_copy(struct thread *to, const struct thread *from); /* from: the running one */
+void fpu_save(struct thread *); /* called at a switch, interrupts off */
+void fpu_load(struct thread *);
+/*
+ * An area of FPU_BYTES at FPU_ALIGN: the initial registers; the registers of this CPU are saved to the area
+ * (which was zeroed), or loaded from it.
+ */
+void fpu_area_init(uint8_t *area);
+void fpu_area_save(uint8_t *area);
+void fpu_area_load(const uint8_t *area);
+
 /* apic.c */
 void apic_init(void); /* sets up the boot CPU's APIC and the I/O APIC; calibrates the clock */
 void apic_init_cpu(void);

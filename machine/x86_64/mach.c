@@ -196,15 +196,9 @@ uint64_t arch_user_stack(uint64_t top, struct trapframe **tf)
 
 void arch_user_init(struct thread *t)
 {
-	struct arch_thread *a = &t->t_arch;
-
-	memset(a, 0, sizeof(*a));
-	a->at_fpu[0] = 0x7f; /* the x87's control word 0x37f: every exception masked */
-	a->at_fpu[1] = 0x03;
-	a->at_fpu[24] = 0x80; /* MXCSR 0x1f80 */
-	a->at_fpu[25] = 0x1f;
+	fpu_reset(t);
+	t->t_arch.at_fsbase = t->t_arch.at_gsbase = 0;
 	if (t == arch_cur()) {
-		__asm__ volatile("fxrstor %0" : : "m"(a->at_fpu));
 		wrmsr(MSR_FSBASE, 0);
 		wrmsr(MSR_KGSBASE, 0);
 	}
@@ -212,20 +206,16 @@ void arch_user_init(struct thread *t)
 
 void arch_user_copy(struct thread *to, const struct thread *from)
 {
-	if (from == arch_cur()) {
-		__asm__ volatile("fxsave %0" : "=m"(to->t_arch.at_fpu));
-		to->t_arch.at_fsbase = rdmsr(MSR_FSBASE);
-		to->t_arch.at_gsbase = rdmsr(MSR_KGSBASE);
-	} else {
-		to->t_arch = from->t_arch;
-	}
+	fpu_copy(to, from);
+	to->t_arch.at_fsbase = rdmsr(MSR_FSBASE);
+	to->t_arch.at_gsbase = rdmsr(MSR_KGSBASE);
 }
 
 void arch_switch_out(struct thread *t)
 {
 	if (t->t_user == NULL)
 		return;
-	__asm__ volatile("fxsave %0" : "=m"(t->t_arch.at_fpu));
+	fpu_save(t);
 	t->t_arch.at_fsbase = rdmsr(MSR_FSBASE);
 	t->t_arch.at_gsbase = rdmsr(MSR_KGSBASE);
 }
@@ -242,7 +232,7 @@ void arch_switch_in(struct thread *t)
 		mmu_be_lazy();
 	if (t->t_user == NULL)
 		return;
-	__asm__ volatile("fxrstor %0" : : "m"(t->t_arch.at_fpu));
+	fpu_load(t);
 	wrmsr(MSR_FSBASE, t->t_arch.at_fsbase);
 	wrmsr(MSR_KGSBASE, t->t_arch.at_gsbase);
 }

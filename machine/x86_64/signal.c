@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The frame of a signal handler, as Linux lays it out on x86-64: the restorer's address, ucontext,
- * siginfo, and the FXSAVE area that ucontext points to. rt_sigreturn reads the frame back, except
- * for registers that a program may not set (segments, system flags).
+ * siginfo, and the area of x87, SSE and AVX (fpu.c) that ucontext points to. If the CPU has XSAVE, the
+ * area says by two magic numbers that the upper halves are there. rt_sigreturn reads the frame back,
+ * except for registers that a program may not set (segments, system flags).
  */
 #include "machine/x86_64/cpu.h"
 
@@ -28,6 +29,82 @@ struct frame {
 #define RFLAGS_USER 0x00000000000cd5ull /* arithmetic, trap and direction */
 #define RED_ZONE 128u
 
+#define UC_FP_XSTATE 1u
+#define UC_SS 6u /* the frame has SS, and SS is restored */
+
+/* ---- the area ---- */
+#define MXCSR_HIGH 26u /* the half of MXCSR whose bits do not exist: they would fault */
+#define SW_BYTES 464u  /* for software */
+#define MAGIC1 0x46505853u
+#define MAGIC2 0x46505845u
+
+struct sw_bytes {
+	uint32_t magic1, extended_size;
+	uint64_t xfeatures;
+	uint32_t xstate_size, padding[7];
+};
+_Static_assert(sizeof(struct sw_bytes) == FPU_HEADER - SW_BYTES, "Linux's");
+
+static uint64_t area_bytes(void)
+{
+	return fpu.fpu_bytes + (fpu.fpu_xcr0 != 0 ? sizeof(uint32_t) : 0);
+}
+
+static int area_out(uint64_t to)
+{
+	_Alignas(FPU_ALIGN) uint8_t area[FPU_BYTES] = { 0 };
+	const struct sw_bytes sw = { MAGIC1, (uint32_t)area_bytes(), fpu.fpu_xcr0, fpu.fpu_bytes,
+		{ 0 } };
+	const uint32_t magic2 = MAGIC2;
+	int err;
+
+	fpu_area_save(area);
+	if (fpu.fpu_xcr0 != 0)
+		memcpy(area + SW_BYTES, &sw, sizeof(sw));
+	err = copy_out(to, area, fpu.fpu_bytes);
+	if (err != 0 || fpu.fpu_xcr0 == 0)
+		return err;
+	return copy_out(to + fpu.fpu_bytes, &magic2, sizeof(magic2));
+}
+
+/* Has the area, of which the first part is read, the upper halves? */
+static bool is_extended(uint64_t from, const struct sw_bytes *sw)
+{
+	uint32_t magic2;
+
+	return fpu.fpu_xcr0 != 0 && sw->magic1 == MAGIC1 && sw->xstate_size == fpu.fpu_bytes &&
+	    copy_in(&magic2, from + fpu.fpu_bytes, sizeof(magic2)) == 0 && magic2 == MAGIC2;
+}
+
+/* Loads the registers. from 0: the initial ones. */
+static int area_in(uint64_t from)
+{
+	_Alignas(FPU_ALIGN) uint8_t area[FPU_BYTES];
+	uint64_t header[8] = { 3 }; /* x87 and SSE: the upper halves become 0 */
+	struct sw_bytes sw;
+
+	fpu_area_init(area);
+	if (from != 0) {
+		if (copy_in(area, from, FPU_HEADER) != 0)
+			return -EFAULT;
+		memcpy(&sw, area + SW_BYTES, sizeof(sw));
+		if (is_extended(from, &sw)) {
+			if (copy_in(area + FPU_HEADER, from + FPU_HEADER,
+				fpu.fpu_bytes - FPU_HEADER) != 0)
+				return -EFAULT;
+			memcpy(header, area + FPU_HEADER, sizeof(header[0]));
+			header[0] &= sw.xfeatures & fpu.fpu_xcr0;
+		}
+	}
+	memset(area + MXCSR_HIGH, 0, 2);
+	memset(area + SW_BYTES, 0, sizeof(sw));
+	if (fpu.fpu_xcr0 != 0)
+		memcpy(area + FPU_HEADER, header, sizeof(header));
+	fpu_area_load(area);
+	return 0;
+}
+
+/* ---- the frame ---- */
 static void context_save(struct sigcontext *c, const struct trapframe *tf)
 {
 	*c = (struct sigcontext){ tf->tf_r8, tf->tf_r9, tf->tf_r10, tf->tf_r11, tf->tf_r12,
@@ -40,7 +117,6 @@ static void context_save(struct sigcontext *c, const struct trapframe *tf)
 int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
     const struct sigaction *a, uint64_t oldmask)
 {
-	_Alignas(16) uint8_t fpu[512];
 	struct frame *f = kzalloc(sizeof(*f));
 	uint64_t sp, fpstate;
 	int err;
@@ -48,16 +124,16 @@ int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
 	if (f == NULL)
 		return -ENOMEM;
 	sp = signal_stack(a, tf->tf_rsp, RED_ZONE, &f->uc.stack);
-	fpstate = (sp - sizeof(fpu)) & ~63ull;
+	fpstate = (sp - area_bytes()) & ~63ull;
 	sp = ((fpstate - sizeof(*f)) & ~15ull) - 8;
 	f->restorer = a->sa_restorer;
+	f->uc.flags = UC_SS | (fpu.fpu_xcr0 != 0 ? UC_FP_XSTATE : 0);
 	context_save(&f->uc.mc, tf);
 	f->uc.mc.fpstate = fpstate;
 	f->uc.mc.cr2 = info->addr;
 	f->uc.mc.oldmask = f->uc.mask = oldmask;
 	f->info = *info;
-	__asm__ volatile("fxsave %0" : "=m"(fpu));
-	err = copy_out(fpstate, fpu, sizeof(fpu));
+	err = area_out(fpstate);
 	if (err == 0)
 		err = copy_out(sp, f, sizeof(*f));
 	kfree(f, sizeof(*f));
@@ -75,19 +151,12 @@ int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
 
 int64_t arch_sigreturn(struct trapframe *tf)
 {
-	_Alignas(16) uint8_t fpu[512];
 	struct ucontext uc;
 	const struct sigcontext *c = &uc.mc;
 
-	if (copy_in(&uc, tf->tf_rsp, sizeof(uc)) != 0 ||
-	    (c->fpstate != 0 && copy_in(fpu, c->fpstate, sizeof(fpu)) != 0)) {
+	if (copy_in(&uc, tf->tf_rsp, sizeof(uc)) != 0 || area_in(c->fpstate) != 0) {
 		signal_force(SIGSEGV, 1, tf->tf_rsp);
 		return 0;
-	}
-	if (c->fpstate != 0) {
-		fpu[27] = 0; /* bits of MXCSR that do not exist would fault */
-		fpu[26] = 0;
-		__asm__ volatile("fxrstor %0" : : "m"(fpu));
 	}
 	tf->tf_r8 = c->r8, tf->tf_r9 = c->r9, tf->tf_r10 = c->r10, tf->tf_r11 = c->r11;
 	tf->tf_r12 = c->r12, tf->tf_r13 = c->r13, tf->tf_r14 = c->r14, tf->tf_r15 = c->r15;
