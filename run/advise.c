@@ -159,18 +159,13 @@ enum vm_err host_page_in_steps(struct host *h, uint64_t base, uint64_t len, enum
 	return take_steps(h, base, len, advise_step, (int)a, &done);
 }
 
-/*
- * DONTNEED of memory that mlock locked is refused; the other advice drops it. A page touched later
- * is locked again.
- */
+/* Locked memory is dropped by DONTNEED_LOCKED. A page touched later is locked again. */
 static long drop_contents(struct host *h, const struct piece *p, int advice)
 {
 	uint64_t n = p->end - p->base;
 	bool locked = host_marked(h, MARK_LOCKED, p->base, p->end);
 	long r;
 
-	if (locked && advice != ADVICE_DONTNEED_LOCKED)
-		return -EINVAL;
 	if (locked)
 		(void)as_unlock(h->h_as, p->base, n);
 	r = host_errno(as_advise(h->h_as, p->base, n, ADV_DONTNEED));
@@ -230,7 +225,14 @@ static long answer_collapse(const struct piece *p)
 	return ((p->base + HUGE - 1) & ~(HUGE - 1)) + HUGE <= p->end ? 0 : -EINVAL;
 }
 
-/* Applies the advice to one tracked piece. */
+/* Advice that the kernel refuses for locked memory: it would take away pages that are to stay. */
+static bool is_for_unlocked(int advice)
+{
+	return advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_COLD ||
+	    advice == MADV_PAGEOUT || advice == ADVICE_GUARD_INSTALL;
+}
+
+/* Applies the advice to one tracked piece, which is locked as a whole or not at all. */
 static long advise_piece(struct host *h, const struct piece *p, int advice)
 {
 	const struct advice_row *row = find_advice(advice);
@@ -246,6 +248,8 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 
 	if (kernels && row->a_how != HOW_CHILD && row->a_how != HOW_DROP && row->a_how != HOW_LEAVE)
 		return advise_mapping(p, advice);
+	if (is_for_unlocked(advice) && host_marked(h, MARK_LOCKED, p->base, p->end))
+		return -EINVAL;
 	switch (row->a_how) {
 	case HOW_CONTENTS: return advise_contents(h, p, row);
 	case HOW_MARK: return advise_mapping(p, advice);
@@ -274,6 +278,8 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 	for (; a < end && r == 0; a = p.end) {
 		if (!host_next_piece(h, a, end, &p))
 			p.base = p.end = end;
+		else
+			(void)host_marked_at(h, MARK_LOCKED, p.base, &p.end);
 		if (p.base > a &&
 		    (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM &&
 		    advice != MADV_POPULATE_READ &&

@@ -288,6 +288,37 @@ static int told_of_locks(void)
 	return 0;
 }
 
+/*
+ * Of memory that is locked in part, advice takes what lies before the locked part, refuses the locked part and ends
+ * there. Memory was once dropped before the refusal, and a part that was not locked kept its contents.
+ */
+static int advice_of_locked(void)
+{
+	static const int advice[] = { MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT,
+		102 /* GUARD_INSTALL */, 24 /* DONTNEED_LOCKED */ };
+	char *p = map(16 * PAGE);
+
+	for (size_t k = 0; k < sizeof advice / sizeof *advice; k++) {
+		char kept[17] = "";
+
+		memset(p, 'x', 16 * PAGE);
+		EXPECT(mlock(p + 4 * PAGE, 4 * PAGE) == 0);
+		push_out();
+		long r = madvise(p, 16 * PAGE, advice[k]);
+		int why = r != 0 ? errno : 0;
+		long inside = madvise(p + 5 * PAGE, 2 * PAGE, advice[k]);
+
+		(void)madvise(p, 16 * PAGE, 103 /* GUARD_REMOVE */);
+		for (unsigned i = 0; i < 16; i++)
+			kept[i] = p[i * PAGE] == 'x' ? 'x' : '0';
+		printf("%d: %ld %d, %ld, %s, locked %ld\n", advice[k], r, why, inside, kept,
+		    status_field("VmLck:"));
+		EXPECT(munlock(p, 16 * PAGE) == 0);
+	}
+	EXPECT(munmap(p, 16 * PAGE) == 0);
+	return 0;
+}
+
 /* ---- everything is locked ---- */
 static void *on_a_stack(void *arg)
 {
@@ -772,6 +803,7 @@ const struct scenario ask_scenarios[] = {
 	{ "advice-errors", advice_errors },
 	{ "mremap-errors", remap_errors },
 	{ "told-of-locks", told_of_locks },
+	{ "advice-of-locked", advice_of_locked },
 	{ "all-locked", all_locked },
 	{ "locked-beside-another", locked_beside_another },
 	{ "told-of-pages", told_of_pages },
