@@ -8,7 +8,7 @@
  *
  * Locks: takes proc_lock to enter the tree. The caller's process does not end during the call.
  */
-#include "kernel/proc/proc.h"
+#include "kernel/proc/signal.h"
 
 static int last_id; /* atomic */
 
@@ -172,11 +172,52 @@ static int proc_copy(struct proc *me, uint64_t flags, struct proc **childp)
 	return 0;
 }
 
-struct vforked {
-	struct proc *child;
-};
+static bool child_is_free(void *child) { return !((struct proc *)child)->p_vforked; }
 
-static bool child_is_free(void *arg) { return !((struct vforked *)arg)->child->p_vforked; }
+/* The signals of which each ends the process when a thread of it takes the signal. */
+static uint64_t fatal_signals(const struct proc *p)
+{
+	uint64_t set = 0;
+
+	for (unsigned sig = 1; sig <= NSIG; sig++)
+		if (p->p_sighand->sh_action[sig].sa_handler == 0)
+			set |= SIGBIT(sig);
+	return (set & ~(DEFAULT_IGNORE | DEFAULT_STOP)) | SIGBIT(SIGKILL);
+}
+
+static void set_blocked(struct uthread *u, uint64_t mask)
+{
+	bool irq = spin_lock(&sched_lock);
+
+	u->u_sigmask = mask;
+	spin_unlock(&sched_lock, irq);
+}
+
+/*
+ * Waits until the child execs or exits. The end of this thread or of its process ends the wait, too, and so does a signal that ends the
+ * process; other signals wait as if they were blocked. The child's structure stays meanwhile: other
+ * threads that wait for children skip it.
+ */
+static void wait_for_vforked(struct proc *child)
+{
+	struct proc *me = this_proc();
+	struct uthread *self = this_uthread();
+	uint64_t mask = self->u_sigmask;
+	bool irq;
+
+	set_blocked(self, mask | ~fatal_signals(me));
+	(void)wait_until(&me->p_wait, child_is_free, child, 0, true);
+	set_blocked(self, mask);
+	irq = spin_lock(&sched_lock);
+	child->p_vforked = false;
+	spin_unlock(&sched_lock, irq);
+	mach_mutex_enter(&proc_lock);
+	child->p_by_vfork = false;
+	if (child->p_zombie && child->p_exit_signal == SIGCHLD && proc_ignores_children(me))
+		proc_free(child);
+	mach_mutex_exit(&proc_lock);
+	wake(&me->p_wait);
+}
 
 int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid, uint64_t tls)
 {
@@ -225,17 +266,7 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 	}
 	uthread_enter(p, u);
 	thread_go(u->u_thread);
-	if (flags & CLONE_VFORK) {
-		struct vforked v = { p };
-
-		/* the child's structure stays: other threads that wait for children skip it */
-		(void)wait_until(&me->p_wait, child_is_free, &v, 0, false);
-		mach_mutex_enter(&proc_lock);
-		p->p_by_vfork = false;
-		if (p->p_zombie && p->p_exit_signal == SIGCHLD && proc_ignores_children(me))
-			proc_free(p);
-		mach_mutex_exit(&proc_lock);
-		wake(&me->p_wait);
-	}
+	if (flags & CLONE_VFORK)
+		wait_for_vforked(p);
 	return tid;
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -479,6 +480,77 @@ static void maps_follow_a_rename(void)
 	rmdir("/tmp/moved");
 }
 
+/* ---- the end of a process whose thread waits for its vforked child ---- */
+/* In a process of its own: tells the number of a child that sleeps, and waits in vfork until the child execs or ends. */
+static void wait_in_vfork(int to)
+{
+	if (syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0) == 0) {
+		pid_t me = getpid();
+
+		(void)!write(to, &me, sizeof(me));
+		for (;;)
+			pause();
+	}
+}
+
+static void *wait_in_vfork_beside(void *fd)
+{
+	wait_in_vfork(*(int *)fd);
+	return fd;
+}
+
+/* how: 0: the process waits in vfork itself; 1: another thread of it does, and it execs; 2: ... and it exits. */
+static pid_t process_in_vfork(int how, pid_t *child)
+{
+	int fd[2], back[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(fd) != 0 || pipe(back) != 0)
+		return -1;
+	if ((pid = fork()) == 0) {
+		pthread_t t;
+
+		signal(SIGUSR1, SIG_IGN);
+		if (how == 0) {
+			wait_in_vfork(fd[1]);
+			_exit(1);
+		}
+		pthread_create(&t, NULL, wait_in_vfork_beside, &fd[1]);
+		(void)!read(back[0], &c, 1); /* the child lives */
+		if (how == 1)
+			execl(own_path(), self, "ends_with_5", NULL);
+		_exit(6);
+	}
+	*child = -1;
+	CHECK(read(fd[0], child, sizeof(*child)) == sizeof(*child));
+	(void)!write(back[1], "x", 1);
+	close(fd[0]), close(fd[1]), close(back[0]), close(back[1]);
+	return pid;
+}
+
+/* Such a process once lived until the child ended, whatever it was sent. */
+static void a_process_that_waits_for_a_vforked_child_can_end(void)
+{
+	static const int sent[] = { SIGKILL, SIGTERM, 0, 0 }, how[] = { 0, 0, 1, 2 };
+	int status;
+
+	for (int i = 0; i < 4; i++) {
+		pid_t child, pid = process_in_vfork(how[i], &child);
+
+		CHECK(pid > 0 && child > 0);
+		if (how[i] == 0) {
+			kill(pid, SIGUSR1); /* which the process ignores */
+			kill(pid, sent[i]);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid);
+		CHECK(how[i] == 0 ? WIFSIGNALED(status) && WTERMSIG(status) == sent[i]
+				  : WIFEXITED(status) && WEXITSTATUS(status) == 4 + how[i]);
+		CHECK(kill(child, SIGKILL) == 0);
+		(void)waitpid(child, &status, 0); /* the first process has got it */
+	}
+}
+
 static void ends_with_5(void) { _exit(5); }
 
 const struct test race_tests[] = {
@@ -487,6 +559,7 @@ const struct test race_tests[] = {
 	T(a_thread_that_execs_is_the_process, 1),
 	T(exec_takes_its_own_descriptors, 1),
 	T(others_wait_for_a_vforked_child, 1),
+	T(a_process_that_waits_for_a_vforked_child_can_end, 1),
 	T(threads_end_while_others_fork, 1),
 	T(a_process_ends_in_the_middle, 1),
 	T(threads_are_cancelled, 1),
