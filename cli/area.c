@@ -193,7 +193,7 @@ int run_make_family(struct run *r)
 	rc = make_store(r, st);
 	if (rc == EFBIG)
 		return fail(
-		    "the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
+		    "the limit of file sizes (ulimit -f) is less than the %s that the pool may take: raise it",
 		    cli_human(st->size, buf));
 	if (rc == ENOTCONN) /* the callee has printed the line */
 		return CLI_CANNOT;

@@ -73,7 +73,7 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 			if (strstr(interp, "ld-linux-x86-64") != NULL)
 				return true;
 			(void)snprintf(why, whylen,
-			    "'%s' uses the loader %s: only programs of the GNU C library can be hosted",
+			    "'%s' uses the loader %s: use a build of it for the GNU C library",
 			    path, interp);
 			return false;
 		}
@@ -97,9 +97,11 @@ static void explain_file(
 
 	if (fd < 0 && error == EACCES && stat(path, &there) != 0)
 		(void)snprintf(why, whylen,
-		    "'%s' cannot be reached: this user may not enter a folder of its path", path);
+		    "'%s' cannot be reached: this user may not enter a folder of its path; see its permissions",
+		    path);
 	else if (fd < 0 && error != EACCES)
-		(void)snprintf(why, whylen, "'%s' cannot be read: %s", path, strerror(error));
+		(void)snprintf(why, whylen, "'%s' cannot be read: %s; see its permissions", path,
+		    strerror(error));
 	else if (fd >= 0 && S_ISDIR(st->st_mode))
 		(void)snprintf(why, whylen, "'%s' is a directory: name a program", path);
 	else
@@ -167,7 +169,8 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 		errno = ENOEXEC;
 		return ok;
 	}
-	(void)snprintf(why, whylen, "'%s': too many levels of #! lines", path);
+	(void)snprintf(why, whylen,
+	    "'%s': too many levels of #! lines: name the interpreter and the script", path);
 	return false;
 }
 

@@ -19,7 +19,8 @@ static int read_password(const char *path)
 	bool whole;
 
 	if (f == NULL)
-		return fail("--swap-password %s: %s", path, strerror(errno));
+		return fail("--swap-password %s: %s; name a file whose first line is the password",
+		    path, strerror(errno));
 	password[0] = '\0';
 	(void)setvbuf(f, NULL, _IONBF, 0); /* unbuffered, so that no copy of the password stays in a
 	                                    * buffer */
@@ -29,7 +30,7 @@ static int read_password(const char *path)
 	password[strcspn(password, "\r\n")] = '\0';
 	if (!whole || password[0] == '\0')
 		return fail(
-		    "--swap-password %s: its first line must be the password, of at most 254 bytes",
+		    "--swap-password %s: write the password, of at most 254 bytes, to its first line",
 		    path);
 	return 0;
 }
@@ -40,7 +41,8 @@ int far_take_password(const struct run_options *o)
 
 	if (p != NULL) {
 		if (strlen(p) >= sizeof password)
-			return fail("QUIRE_SWAP_PASSWORD is longer than 255 bytes");
+			return fail(
+			    "QUIRE_SWAP_PASSWORD is longer than 255 bytes: set it to a shorter one");
 		(void)snprintf(password, sizeof password, "%s", p);
 		(void)unsetenv("QUIRE_SWAP_PASSWORD");
 	}
@@ -61,7 +63,7 @@ void run_far_hear(struct run_far *f)
 	if (far_hear(&f->started))
 		return;
 	(void)fail(
-	    "swap at %s: quire-far has ended; an access to a page that lies there ends in SIGBUS",
+	    "swap at %s: quire-far has ended; an access to a page that lies there ends in SIGBUS; run the program again",
 	    f->url);
 	far_stop(&f->started);
 }

@@ -127,7 +127,7 @@ static int take_swap(struct swap_option *o, char *text)
 		return fail("--swap: '%s' is not a size: write 512M or 4G%s", size,
 		    colon == NULL ? ", or ./ before the name of a file" : "");
 	if (o->bytes < MIN_SWAP)
-		return fail("--swap %s is too little: at least 1M", size);
+		return fail("--swap %s is too little: give at least 1M", size);
 	if (path_too) {
 		*colon = '\0';
 		o->path = text;
@@ -197,7 +197,7 @@ static int add_place(struct run_options *o, char *text, bool url)
 	int rc;
 
 	if (o->nswaps == SWAPS_MAX)
-		return fail("--swap: at most %u places", SWAPS_MAX);
+		return fail("--swap: name at most %u places", SWAPS_MAX);
 	rc = url ? take_far(sw, text) : take_swap(sw, text);
 	for (unsigned i = 0; rc == 0 && sw->url == NULL && i < o->nswaps; i++)
 		if (o->swap[i].url == NULL)
@@ -216,7 +216,7 @@ static int take_swap_file(struct run_options *o, const char *path)
 	int rc = 0;
 
 	if (f == NULL)
-		return fail("--swap @%s: %s", path, strerror(errno));
+		return fail("--swap @%s: %s; name a file that lists places", path, strerror(errno));
 	(void)setvbuf(f, NULL, _IONBF, 0); /* unbuffered, so that no copy of a password stays in a
 	                                    * buffer */
 	while (rc == 0 && fgets(line, sizeof line, f) != NULL) {
@@ -230,7 +230,8 @@ static int take_swap_file(struct run_options *o, const char *path)
 	(void)fclose(f);
 	if (rc == 0 && o->nswaps == had)
 		return fail(
-		    "--swap @%s: the file has no line: each is a place, such as a URL", path);
+		    "--swap @%s: the file has no line: write one for each place, such as a URL",
+		    path);
 	return rc;
 }
 
@@ -290,7 +291,7 @@ static int take_replicas(struct run_options *o, const char *text)
 	unsigned long n = strtoul(text, &end, 10);
 
 	if (end == text || *end != '\0' || n > 16)
-		return fail("--far-replicas: '%s' is no number from 0 to 16", text);
+		return fail("--far-replicas: '%s' is no number: give 0 to 16", text);
 	o->far_replicas = (uint32_t)n;
 	return 0;
 }
@@ -327,7 +328,7 @@ static int take_encrypt(struct run_options *o, const char *text)
 	else if (strcmp(text, "none") == 0)
 		o->encrypt = ENCRYPT_NONE;
 	else
-		return fail("--encrypt: '%s' is not all, far or none", text);
+		return fail("--encrypt: '%s' is none of its values: write all, far or none", text);
 	return 0;
 }
 
@@ -346,7 +347,7 @@ static int take_report(struct run_options *o, char *text)
 	else if (strcmp(text, "none") == 0)
 		o->report = REPORT_NONE;
 	else
-		return fail("--report: '%s' is not text, json or none", text);
+		return fail("--report: '%s' is none of its values: write text, json or none", text);
 	return 0;
 }
 
@@ -358,15 +359,16 @@ static int take_memory(struct run_options *o, const char *text)
 	if (!cli_size(text, total, &o->memory))
 		return fail("--memory: '%s' is not a size: write 64M, 1.5G or 25%%", text);
 	if (o->memory > total)
-		return fail("--memory %s is more than the %s that this machine or container has",
+		return fail(
+		    "--memory %s is more than the %s that this machine or container has: give less",
 		    text, cli_human(total, buf));
 	if (lacks_unit(text))
 		return fail(
 		    "--memory %s has no unit, and %s bytes are too little: write %sM; the least is %s",
 		    text, text, text, cli_human(MIN_MEMORY, buf));
 	if (o->memory < MIN_MEMORY)
-		return fail(
-		    "--memory %s is too little: the least is %s", text, cli_human(MIN_MEMORY, buf));
+		return fail("--memory %s is too little: give at least %s", text,
+		    cli_human(MIN_MEMORY, buf));
 	return 0;
 }
 
@@ -442,7 +444,7 @@ static int take_without(struct run_options *o, const char *names)
 	if (sys_offers_named(names, &o->without))
 		return 0;
 	return fail(
-	    "--without: '%s' is not a list of move, scan, poison, io_uring, process_madvise, close_range, pidfd",
+	    "--without: '%s' is unknown: write a list of move, scan, poison, io_uring, process_madvise, close_range, pidfd",
 	    names);
 }
 
@@ -529,8 +531,7 @@ int cli_check_far(const struct run_options *o)
 		    "%s: no place with TLS is named; name one, as --swap rediss://HOST or nbds://HOST",
 		    tls);
 	if (o->password_file != NULL && !has_far(o, false))
-		(void)fail(
-		    "--swap-password is not used: no far place is named, as --swap redis://HOST");
+		(void)fail("--swap-password is not used: name a far place, as --swap redis://HOST");
 	return 0;
 }
 

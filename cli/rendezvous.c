@@ -53,14 +53,18 @@ int run_make_gate(struct run *r)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s) != 0)
 		return errno == EMFILE
 		    ? cli_too_few_files()
-		    : fail("cannot make the family's sockets: %s", strerror(errno));
+		    : fail(
+			  "cannot make the family's sockets: %s; see ulimit -n, and what the container forbids",
+			  strerror(errno));
 	r->door = s[0];
 	r->gate = s[1];
 	if (getsockopt(r->gate, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) !=
 		0 ||
 	    setsockopt(r->door, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) != 0 ||
 	    getentropy(r->token, sizeof r->token) != 0)
-		return fail("cannot make the family's sockets: %s", strerror(errno));
+		return fail(
+		    "cannot make the family's sockets: %s; see ulimit -n, and what the container forbids",
+		    strerror(errno));
 	r->unproven = (r->o.without & SYS_PIDFD) != 0 ||
 	    setsockopt(r->door, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) != 0;
 	r->cookie = cookie;
@@ -390,7 +394,7 @@ static void end_store(struct run *r, struct run_store *st)
 	st->broken = true;
 	(void)fail(
 	    "quire-keeper has ended: it was killed, or the memory that processes of this run share was damaged by one of them; those "
-	    "that have it end");
+	    "that have it end; run the program again");
 	for (unsigned i = r->nconn; i-- > 0;)
 		if (r->conn[i].store == st || r->conn[i].before == st)
 			run_drop_conn(r, i);

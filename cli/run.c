@@ -42,7 +42,7 @@ static int set_env(struct run *r)
 	    r->variable, sizeof r->variable, FAMILY_ENV "="); /* become_program() appends the rest,
 	                                                       * which is not known yet */
 	if (setenv("LD_PRELOAD", value, 1) != 0 || putenv(r->variable) != 0)
-		return fail("cannot make the environment: %s", strerror(errno));
+		return fail("cannot make the environment: %s; see ulimit -v", strerror(errno));
 	return 0;
 }
 
@@ -102,13 +102,14 @@ static int start_program(struct run *r, char **argv)
 	(void)close(r->gate);
 	r->gate = -1;
 	if (r->child < 0)
-		return fail("cannot fork: %s%s", strerror(errno),
-		    errno == EAGAIN
-			? "; raise the limit of processes (ulimit -u, or the container's)"
-			: "");
+		return fail(errno == EAGAIN
+			? "cannot fork: %s; raise the limit of processes (ulimit -u, or the container's)"
+			: "cannot fork: %s; free some memory",
+		    strerror(errno));
 	if (r->unexecuted != 0) {
 		rc = r->unexecuted == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
-		(void)fail("cannot execute '%s': %s", r->program, strerror(r->unexecuted));
+		(void)fail("cannot execute '%s': %s; see quire check", r->program,
+		    strerror(r->unexecuted));
 		(void)waitpid(r->child, NULL, 0);
 	}
 	if (rc == 0)
@@ -250,7 +251,9 @@ int cli_run(int argc, char **argv)
 	watch_family(&r, &status);
 	if (atomic_load(&r.fam->fam_started) == 0 && WIFEXITED(status) &&
 	    WEXITSTATUS(status) < CLI_CANNOT)
-		(void)fail("'%s' was not hosted: the loader could not load the runtime", r.program);
+		(void)fail(
+		    "'%s' was not hosted: the loader could not load the runtime; see its own line, and install quire whole",
+		    r.program);
 	stay_behind(&r);
 	if (r.left == 0)
 		stop_helpers(&r);

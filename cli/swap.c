@@ -95,7 +95,7 @@ static int make_file(
 	int rc;
 
 	if (!run_raise_fsize(*want > MIN_SWAP ? *want : MIN_SWAP))
-		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
+		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s: raise it",
 		    cli_human(*want > MIN_SWAP ? *want : MIN_SWAP, a));
 	st->swapfd = swapfile_open(path, given ? MIN_SWAP : MIN_ROOM, r->o.force, &why);
 	if (st->swapfd < 0)
@@ -117,10 +117,12 @@ static int make_file(
 		*want = default_swap(r) < room ? default_swap(r) : room;
 	}
 	if (!run_raise_fsize(*want))
-		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
+		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s: raise it",
 		    cli_human(*want, a));
 	if (ftruncate(st->swapfd, (off_t)*want) != 0)
-		return fail("--swap: %s cannot be had: %s", cli_human(*want, a), strerror(errno));
+		return fail(
+		    "--swap: %s cannot be had: %s; give a smaller size or name another place",
+		    cli_human(*want, a), strerror(errno));
 	if (given && swapfile_reserve(st->swapfd, *want, &why) != 0)
 		return fail("--swap: %s", why);
 	return 0;
@@ -135,7 +137,7 @@ static int make_far(struct run *r, struct run_store *st, const struct swap_optio
 	int rc;
 
 	if (st->nfar == POOL_FARS)
-		return fail("--swap: at most %u far or encrypted places", POOL_FARS);
+		return fail("--swap: name at most %u far or encrypted places", POOL_FARS);
 	*plan = (struct far_plan){ .url = sw->url,
 		.encrypt = r->o.encrypt != ENCRYPT_NONE,
 		.file = -1,
@@ -174,7 +176,8 @@ int run_make_swap(struct run *r, struct run_store *st)
 	/* Every process is given the descriptor of the file: if there is none, a descriptor of
 	 * something that holds nothing. */
 	if (rc == 0 && st->swapfd < 0 && (st->swapfd = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
-		rc = fail("cannot open /dev/null: %s", strerror(errno));
+		rc = fail("cannot open /dev/null: %s; see whether this container has it",
+		    strerror(errno));
 	return rc;
 }
 
@@ -245,7 +248,7 @@ bool run_start_far(struct run *r, struct run_store *st)
 
 		f->url = st->plan[i].url != NULL ? far_shown_url(st->plan[i].url) : "the swap file";
 		if (far_start(&f->started, &o, &st->plan[i], st->memfd, st->ring_at[i], why) != 0) {
-			(void)fail("--swap %s: %s", f->url, why);
+			(void)fail("--swap %s: %s; see 'quire check URL'", f->url, why);
 			return false;
 		}
 	}

@@ -34,7 +34,7 @@ void run_tell(struct run *r, bool wipe)
 		    "SIGBUS for a touch of memory that is not reserved in full (a thread's stack, MAP_NORESERVE): all that --memory and "
 		    "--swap have room for is promised; " MORE },
 		{ lost > no_room ? lost - no_room : 0,
-		    "SIGBUS for a touch of a page that is lost: its place of --swap could not be read, or gave other bytes" },
+		    "SIGBUS for a touch of a page that is lost: its place of --swap could not be read, or gave other bytes; see the kernel's log, or name another place" },
 		{ no_room,
 		    "SIGBUS for a touch of memory for which there was no room: --memory is full, and no place of --swap takes more; " MORE },
 		{ atomic_load(&f->fam_fileless),

@@ -275,6 +275,22 @@ static void start_child_service(struct host *h)
 		    rc);
 }
 
+/* The kernel does not serve the child's memory. */
+static _Noreturn void stop_child(int rc)
+{
+	if (rc == -EMFILE || rc == -ENFILE)
+		host_stop(
+		    "a forked child ends: no descriptor is left for it; raise the limit of open files (ulimit -Hn, fs.file-max)",
+		    rc);
+	if (rc == -EPERM || rc == -EACCES)
+		host_stop(
+		    "a forked child ends: it gave up the right to userfaultfd; set vm.unprivileged_userfaultfd=1",
+		    rc);
+	host_stop(
+	    "a forked child ends: its memory cannot be registered; raise vm.max_map_count, or give the machine memory",
+	    rc);
+}
+
 /*
  * Runs in the single-threaded child: undoes what threads of the parent did to the locks. stands:
  * the forking thread held h_lock.
@@ -305,12 +321,8 @@ long host_fork_born(struct host *h)
 	(void)pool_after_fork(h->h_pool);
 	int rc = linux_after_fork(h->h_mach, as_hat(h->h_as));
 	rc = rc != 0 ? rc : service_prepare(h);
-	if (rc == -EMFILE)
-		host_stop(
-		    "a forked child ends: no descriptor is left for it; raise the hard limit of open files (ulimit -Hn)",
-		    rc);
 	if (rc != 0)
-		mach_panic("quire: a forked child cannot register its memory");
+		stop_child(rc);
 	if (h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
 		start_child_service(h);
 	hostfd_prune();

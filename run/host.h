@@ -87,6 +87,10 @@ long host_fork_prepare(const struct fork_words *); /* 0, or -errno: the caller m
 void host_fork_parent(long pid);
 void host_fork_child(void);
 
+/* stop.c */
+/* Ends the process with 125, after a line on standard error: quire, what, and the number rc. */
+_Noreturn void host_stop(const char *what, long rc);
+
 /* hostfd.c */
 /* While these are held no descriptor of ours is made, and RLIMIT_NOFILE is what the program knows. */
 void hostfd_limit_enter(void);

@@ -8,6 +8,7 @@
  */
 #include "run/host_quire.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,7 +30,7 @@
 /* As host_stop(); at the start of a process -ENOMEM has only one cause. */
 static _Noreturn void stop_start(const char *what, long rc)
 {
-	host_stop(rc == -12 || rc == VM_NOMEM
+	host_stop(rc == -ENOMEM || rc == VM_NOMEM
 		? "no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less"
 		: what,
 	    rc);
@@ -82,7 +83,7 @@ static void create_engine(struct host *h, const struct family_store *st)
 
 	h->h_serve = host_serve;
 	if ((rc = linux_create(&lc, &h->h_mach)) != 0)
-		stop_start(rc == -38 /* ENOSYS */
+		stop_start(rc == -ENOSYS
 			? "no userfaultfd here: a tool that imitates the kernel (valgrind, qemu)? Run the program in it without quire"
 			: "cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1",
 		    rc);
@@ -97,9 +98,13 @@ static void create_engine(struct host *h, const struct family_store *st)
 	atomic_fetch_add(&h->h_me->fp_promised, HOST_LEAST);
 	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK ||
 	    (e = as_alloc(h->h_vm, HOST_MIN, HOST_MAX, &h->h_as)) != VM_OK)
-		stop_start("cannot start the memory system", (long)e);
+		stop_start(
+		    "cannot start the memory system: report this line, it is a fault of Quire",
+		    (long)e);
 	if ((rc = store_open(h, st)) != 0)
-		stop_start("cannot attach the store", rc);
+		stop_start(
+		    "cannot attach the store, which is damaged or has no place for another process: run the program again",
+		    rc);
 }
 
 /*
@@ -111,10 +116,29 @@ static int join_family(struct host *h, struct family_store *st)
 	int rc;
 
 	limits_begin();
-	for (unsigned tries = 0; (rc = family_connect(h, st)) == -11 /* EAGAIN */ && tries < 1000;
-	     tries++)
+	for (unsigned tries = 0; (rc = family_connect(h, st)) == -EAGAIN && tries < 1000; tries++)
 		sys_pause();
 	return rc;
+}
+
+static _Noreturn void stop_joining(int rc)
+{
+	switch (rc) {
+	case -EAGAIN:
+		host_stop(
+		    "all places of the family are taken: raise ulimit -Hn for quire run (to 600; 512 places at most), or run fewer processes at a time",
+		    rc);
+	case -ENOSPC:
+		host_stop(
+		    "the family has no store for one more set of rights: run with fewer users at a time",
+		    rc);
+	case -EMFILE:
+	case -ENFILE:
+		host_stop(
+		    "no descriptor is left to join the family: raise the limit of open files (ulimit -n, fs.file-max)",
+		    rc);
+	default: stop_start("cannot join the family: run the program again", rc);
+	}
 }
 
 /*
@@ -133,13 +157,14 @@ int host_init(const char *family)
 	if (!family_find(h, family, &ours)) {
 		if (!ours) /* left over */
 			return 0;
-		host_stop("quire run has ended, so this program ends", -111);
+		host_stop(
+		    "quire run has ended, so this program ends: start it again", -ECONNREFUSED);
 	}
 	rc = join_family(h, &st);
-	if (rc == -32 /* EPIPE */)
-		host_stop("quire run has ended, so this program ends", rc);
+	if (rc == -EPIPE)
+		host_stop("quire run has ended, so this program ends: start it again", rc);
 	if (rc != 0 || (rc = service_prepare(h)) != 0)
-		stop_start("cannot join the family's memory", rc);
+		stop_joining(rc);
 	host_thread_pointer();
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");

@@ -236,9 +236,12 @@ long host_fork_born(struct host *);
 /* run/serve.c: host.h_serve */
 int host_serve(struct host *);
 /* run/service.c */
-/* Ends the process with 125, after a line on standard error: quire, what, and the number rc. */
-_Noreturn void host_stop(const char *what, long rc);
 int service_start(struct host *);
+/*
+ * The same, after service_set_aside(). Other processes may have taken the last number that the limit of
+ * processes allows: waits a second for one, then ends the process, which no thread serves.
+ */
+void service_again(struct host *);
 /* Makes what wakes the thread. While the process has one thread: no other may see a number that is not in its place yet. */
 int service_prepare(struct host *);
 bool service_renewable(void); /* could the service thread be made again? */

@@ -83,7 +83,7 @@ static int add_guarded(int n)
 	if (nguarded == MAXFDS)
 		hostfd_prune();
 	if (nguarded == MAXFDS)
-		mach_panic("quire: too many descriptors of its own");
+		mach_panic("too many descriptors of the runtime");
 	guarded[nguarded++] = n;
 	return n;
 }

@@ -384,6 +384,11 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	(void)argc;
 	if (family == NULL || preload == NULL)
 		return;
+	/* before any access to memory of which memcheck knows nothing: it would report each */
+	if (text_contains(preload, "/vgpreload_"))
+		host_stop(
+		    "valgrind has no userfaultfd, so no program in it can be hosted: run it without quire",
+		    -ENOSYS);
 	sanitizer_start(argv, envp);
 	if (!exec_prepare(preload))
 		return;

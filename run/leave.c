@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 
 #include "run/affinity.h"
+#include "run/host.h"
 #include "sys/linux/sys.h"
 
 /*
@@ -73,10 +74,11 @@ long store_move(struct host *h, bool hidden)
 	}
 	mach_rw_exit(&h->h_lock);
 	if (rc != 0 && host_do_leave(h) != 0)
-		mach_panic(
-		    "quire: a process gave up rights and cannot leave the store of those that have them");
-	if (rc == 0 && served && service_start(h) != 0)
-		mach_panic("quire: the service thread cannot be started again");
+		host_stop(
+		    "a process ends: it gave up rights, and its pages have no room outside the store of those with more; give more --memory",
+		    rc);
+	if (rc == 0 && served)
+		service_again(h);
 	if (rc == 0 && served)
 		family_hears(h);
 	return rc;

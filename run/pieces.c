@@ -9,9 +9,6 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-
-#include "sys/linux/sys.h"
 
 struct host host = { .h_off = true, .h_sock = -1 };
 
@@ -29,36 +26,6 @@ long host_errno(enum vm_err e)
 	case VM_NOMEM: atomic_fetch_add(&host.h_fam->fam_tables, 1); return -ENOMEM;
 	default: return -ENOMEM; /* host_promise decides VM_NOSWAP and counts it */
 	}
-}
-
-static void say_error(const char *what, long rc)
-{
-	char line[200];
-	size_t n = 0;
-	long v = rc < 0 ? -rc : rc;
-
-	for (const char *s = "quire: "; *s != '\0';)
-		line[n++] = *s++;
-	while (*what != '\0' && n < 180)
-		line[n++] = *what++;
-	line[n++] = ' ';
-	line[n++] = '(';
-	if (v >= 100)
-		line[n++] = (char)('0' + v / 100 % 10);
-	if (v >= 10)
-		line[n++] = (char)('0' + v / 10 % 10);
-	line[n++] = (char)('0' + v % 10);
-	line[n++] = ')';
-	line[n++] = '\n';
-	(void)sys_call3(SYS_write, 2, (long)line, (long)n);
-}
-
-_Noreturn void host_stop(const char *what, long rc)
-{
-	say_error(what, rc);
-	(void)sys_call1(SYS_exit_group, 125);
-	for (;;)
-		;
 }
 
 unsigned host_core_prot(int prot)

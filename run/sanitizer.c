@@ -113,5 +113,6 @@ void sanitizer_start(char **argv, char **envp)
 			    "quire: AddressSanitizer's leak check is off: it stops the thread that serves faults\n");
 		(void)sys_call3(SYS_execve, (long)program_path(), (long)argv, (long)list);
 	}
-	say_line("quire: this program's AddressSanitizer wants ASAN_OPTIONS=" OPTIONS "\n");
+	say_line("quire: this program's AddressSanitizer needs an option: set ASAN_OPTIONS=" OPTIONS
+		 "\n");
 }

@@ -16,6 +16,7 @@
 #include "machine/linux/linux.h"
 #include "run/affinity.h"
 #include "run/engine.h"
+#include "run/host.h"
 #include "sys/linux/sys.h"
 
 /* number of faults after which the counters are published, if faults keep coming */
@@ -32,13 +33,17 @@ static void answer_supervisor(struct host *h)
 	if (n == 0 || n == -ECONNRESET)
 		family_end(h);
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
+	enum vm_err e;
+
 	if (want == 0)
 		return;
 	if (!h->h_managed) { /* frames granted for mapped but untouched memory become free */
 		mach_rw_exit(&h->h_lock);
 		mach_rw_enter(&h->h_lock, true);
-		if (!h->h_managed && host_adopt(h) != VM_OK)
-			mach_panic("quire: a process cannot take over its memory");
+		if (!h->h_managed && (e = host_adopt(h)) != VM_OK)
+			host_stop(
+			    "a process ends: no memory for its tables, or too many mappings; give more with --memory",
+			    (long)e);
 		mach_rw_exit(&h->h_lock);
 		mach_rw_enter(&h->h_lock, false);
 	}

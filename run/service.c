@@ -136,6 +136,18 @@ bool service_set_aside(struct host *h)
 	return true;
 }
 
+void service_again(struct host *h)
+{
+	int rc;
+
+	for (unsigned tries = 0; (rc = service_start(h)) == -EAGAIN && tries < 1000; tries++)
+		sys_pause();
+	if (rc != 0)
+		host_stop(
+		    "a process ends: its service thread cannot be made again; raise the limit of processes (ulimit -u, or the container's)",
+		    rc);
+}
+
 long service_alone(struct host *h, long nr, long a0, long a1)
 {
 	uint32_t tid = alive;
@@ -148,8 +160,7 @@ long service_alone(struct host *h, long nr, long a0, long a1)
 	while (tasks_leaving(tid))
 		sys_pause();
 	r = sys_call2(nr, a0, a1);
-	if (service_start(h) != 0)
-		mach_panic("quire: the service thread cannot be started again");
+	service_again(h);
 	return r;
 }
 

@@ -84,11 +84,12 @@ void mach_panic(const char *msg)
 		void (*restorer)(void);
 		uint64_t mask;
 	} dfl = { .handler = SIG_DFL };
+	static const char fault[] = " (a fault of Quire: report this line)\n";
 	uint64_t set = 1ull << (SIGABRT - 1);
 
 	(void)sys_call3(SYS_write, 2, (long)"quire: panic: ", 14);
 	(void)sys_call3(SYS_write, 2, (long)msg, (long)__builtin_strlen(msg));
-	(void)sys_call3(SYS_write, 2, (long)"\n", 1);
+	(void)sys_call3(SYS_write, 2, (long)fault, sizeof fault - 1);
 	(void)sys_call4(SYS_rt_sigaction, SIGABRT, (long)&dfl, 0, 8);
 	(void)sys_call4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&set, 0, 8);
 	(void)sys_call3(SYS_tgkill, sys_call0(SYS_getpid), sys_call0(SYS_gettid), SIGABRT);

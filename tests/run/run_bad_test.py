@@ -900,6 +900,21 @@ def fewer_descriptors_than_stores():
         check(status == 0 or (n == 16 and "ulimit -Hn" in err), n, err)
 
 
+def valgrind():
+    """Its memcheck first reported some 250 lines on the runtime's start. Valgrind names its libraries in the environment of a program."""
+    folder = os.path.join(FOLDER, "valgrind")
+    os.mkdir(folder)
+    library = os.path.join(folder, "vgpreload_core-amd64-linux.so")
+    shutil.copy("/lib/x86_64-linux-gnu/libm.so.6", library)
+    status, out, err = run(["env", "LD_PRELOAD=" + library, QUIRE, "run", "--report", "none", HELPER, "touch", "1"])
+    check((status, out) == (125, "") and err.startswith("quire: valgrind has no userfaultfd") and "without quire" in err and err.count("\n") == 1,
+          status, out, err)
+    if shutil.which("valgrind") is not None:
+        status, out, err = quire("--report", "none", "valgrind", HELPER, "touch", "1")
+        said = [i for i, line in enumerate(err.splitlines()) if line.startswith("quire: valgrind")]
+        check((status, out, len(said)) == (125, "", 1) and said[0] < 10 and "Invalid" not in err, status, out, err)
+
+
 def few_processes():
     """If no thread can be made, the line once named a lack of tables, or the child ended by a panic."""
     pids, touched = "/sys/fs/cgroup/pids/quire-test-%d" % os.getpid(), "touched 2500 pages\n"
@@ -1085,7 +1100,7 @@ CASES = [sizes, check_command, report_paths, json_endings, swap_places, options_
          file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space,
          killed_over_a_space_of_numbers,
-         stopped_supervisor, few_descriptors, fewer_descriptors_than_stores, few_processes, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
+         stopped_supervisor, few_descriptors, fewer_descriptors_than_stores, few_processes, valgrind, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
 AT_ONCE = 3     # the cases wait most of the time
