@@ -27,6 +27,7 @@ struct gens {
 	struct pol_base g_base;
 	struct history g_history;
 	uint32_t g_min, g_max;
+	bool g_used; /* a page may be known to have been used since the last aging */
 };
 
 static size_t gens_size(pfn_t nframes) { return sizeof(struct gens) + history_size(nframes + 1); }
@@ -92,6 +93,9 @@ static void begin_generation(struct gens *g)
 	struct pol_base *b = &g->g_base;
 	uint32_t last = g->g_max++;
 
+	if (!g->g_used)
+		return;
+	g->g_used = false;
 	for (uint32_t gen = g->g_min; gen <= last; gen++) {
 		struct page *next;
 
@@ -134,8 +138,10 @@ static void gens_touch(void *state, struct page *pp)
 {
 	struct gens *g = state;
 
-	if (!base_touch(&g->g_base, g, &inner, pp))
-		pp->p_polstate |= PS_REF;
+	if (base_touch(&g->g_base, g, &inner, pp))
+		return;
+	pp->p_polstate |= PS_REF;
+	g->g_used = true;
 }
 
 static struct page *gens_next(void *state, enum pol_ask *ask)

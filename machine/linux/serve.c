@@ -71,8 +71,10 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags, uint64_t he
 	addr = vm_page_trunc(addr);
 	atomic_store_explicit(&m->m_filled_ns, 0, memory_order_relaxed);
 	atomic_store_explicit(&m->m_waited, addr, memory_order_relaxed);
-	if (hat != NULL)
+	if (hat != NULL) {
+		linux_hat_prefetch(hat, addr);
 		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
+	}
 	/*
 	 * No page can be evicted, as most of memory is pinned; the pinning thread waits for this
 	 * page and would never unpin.
