@@ -56,6 +56,7 @@ enum {
 	ENOSYS = 38,
 	ENOTEMPTY = 39,
 	ELOOP = 40,
+	ENOMSG = 42,
 	EIDRM = 43,
 	EOVERFLOW = 75,
 	ENOTSOCK = 88,

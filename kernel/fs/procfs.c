@@ -523,32 +523,38 @@ static int text_of_pid(struct text *x, enum what w, int pid)
 	return 0;
 }
 
+/* How long all CPUs together have had nothing to run, in ns. */
+static uint64_t idle_sum(void)
+{
+	uint64_t all = 0;
+
+	for (unsigned c = 0; c < arch_ncpus(); c++)
+		all += thread_idle_ns(c);
+	return all;
+}
+
 /* All time that is not idle counts as the programs' own. */
 static void text_stat(struct text *x)
 {
-	uint64_t now = arch_time_ns(), idle[ARCH_MAXCPUS], all = 0;
+	uint64_t idle = idle_sum(), now = arch_time_ns();
 	unsigned n = arch_ncpus();
 
-	for (unsigned c = 0; c < n; c++) {
-		idle[c] = thread_idle_ns(c);
-		all += idle[c];
-	}
 	text_printf(
-	    x, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\n", (n * now - all) / 10000000, all / 10000000);
-	for (unsigned c = 0; c < n; c++)
-		text_printf(x, "cpu%u %lu 0 0 %lu 0 0 0 0 0 0\n", c, (now - idle[c]) / 10000000,
-		    idle[c] / 10000000);
+	    x, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\n", (n * now - idle) / 10000000, idle / 10000000);
+	for (unsigned c = 0; c < n; c++) {
+		idle = thread_idle_ns(c);
+		now = arch_time_ns();
+		text_printf(x, "cpu%u %lu 0 0 %lu 0 0 0 0 0 0\n", c, (now - idle) / 10000000,
+		    idle / 10000000);
+	}
 	text_printf(x, "btime %u\nprocesses %u\n", vfs_now() - (uint32_t)(now / 1000000000),
 	    thread_count());
 }
 
 static void text_uptime(struct text *x)
 {
-	uint64_t now = arch_time_ns() / 10000000, idle = 0;
+	uint64_t idle = idle_sum() / 10000000, now = arch_time_ns() / 10000000;
 
-	for (unsigned c = 0; c < arch_ncpus(); c++)
-		idle += thread_idle_ns(c);
-	idle /= 10000000;
 	text_printf(x, "%lu.%02lu %lu.%02lu\n", now / 100, now % 100, idle / 100, idle % 100);
 }
 

@@ -93,6 +93,8 @@ void proc_init(void)
 	syscall_init();
 	shm_init();
 	sem_init();
+	msg_init();
+	mq_init();
 	socket_init();
 	epoll_init();
 	u = first_process_new();

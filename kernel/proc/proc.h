@@ -389,6 +389,8 @@ int path_find(uint64_t dirfd, uint64_t path, unsigned flags,
     struct inode **); /* the arguments are fstatat's; sys/path.c */
 void shm_init(void);
 void sem_init(void);
+void msg_init(void);
+void mq_init(void);
 void sem_exit(const struct proc *);
 void socket_init(void);
 void epoll_init(void);

@@ -61,6 +61,9 @@
 	X(fgetxattr, 193, 10) X(listxattr, 194, 11) X(llistxattr, 195, 12) X(flistxattr, 196, 13)                              \
 	X(removexattr, 197, 14) X(lremovexattr, 198, 15) X(fremovexattr, 199, 16)                                              \
 	X(semget, 64, 190) X(semop, 65, 193) X(semctl, 66, 191) X(semtimedop, 220, 192) X(sendmmsg, 307, 269) X(recvmmsg, 299, 243)                        \
+	X(msgget, 68, 186) X(msgsnd, 69, 189) X(msgrcv, 70, 188) X(msgctl, 71, 187)                                            \
+	X(mq_open, 240, 180) X(mq_unlink, 241, 181) X(mq_timedsend, 242, 182) X(mq_timedreceive, 243, 183)                      \
+	X(mq_notify, 244, 184) X(mq_getsetattr, 245, 185)                                                                      \
 	X(clock_settime, 227, 112) X(settimeofday, 164, 170) X(riscv_flush_icache, -1, 259) X(riscv_hwprobe, -1, 258)
 /* clang-format on */
 

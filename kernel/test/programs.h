@@ -36,6 +36,7 @@ extern const struct test deny_tests[];       /* programs_deny.c: by name only */
 extern const struct test cpu_tests[];        /* programs_cpu.c */
 extern const struct test cpu_inner_tests[];  /* programs_cpu.c: run by other tests, by name only */
 extern const struct test avx_tests[];        /* programs_avx.c */
+extern const struct test message_tests[];    /* programs_message.c */
 extern const struct test stress_tests[];     /* programs_stress.c: by name only */
 extern const struct test race_inner_tests[]; /* programs_race.c: run by other tests, by name only */
 extern const struct test inner_tests[];      /* programs_call.c: run by other tests, by name only */
