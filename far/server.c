@@ -197,12 +197,15 @@ static void publish_state(struct serving *sv, uint32_t timeout_ms)
 {
 	const char *why;
 	uint64_t away = far_device_away(sv->device, &why), now = far_now();
-	uint32_t state = FAR_UP;
+	uint32_t state = FAR_UP, was = sv->said;
 
 	if (away != 0)
 		state = now - away < (uint64_t)timeout_ms * 1000000u ? FAR_AWAY : FAR_LOST;
-	if (state == sv->said)
+	if (state == was)
 		return;
+	/* first: what has read the line finds the state */
+	sv->said = state;
+	__atomic_store_n(&sv->ring->fr_server, state, __ATOMIC_RELEASE);
 	if (state == FAR_AWAY)
 		fprintf(stderr,
 		    "quire: swap at %s is away: %s; programs that need it wait up to %u s\n",
@@ -211,10 +214,8 @@ static void publish_state(struct serving *sv, uint32_t timeout_ms)
 		fprintf(stderr,
 		    "quire: swap at %s did not come back: %s; an access to a page that lies there ends in SIGBUS\n",
 		    sv->name, why);
-	else if (sv->said != FAR_STARTING)
+	else if (was != FAR_STARTING)
 		fprintf(stderr, "quire: swap at %s is back\n", sv->name);
-	sv->said = state;
-	__atomic_store_n(&sv->ring->fr_server, state, __ATOMIC_RELEASE);
 	tell_parent(sv->life_fd, state, away, why);
 }
 

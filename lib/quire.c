@@ -343,6 +343,17 @@ static int open_store(struct quire *q, const struct quire_config *c)
 	return rc;
 }
 
+/* The pages of those bytes of the pool and its places that fit even if none compresses. */
+static uint64_t pages_of(uint64_t bytes) { return bytes / SEGMENT * SEGMENT_PAGES; }
+
+/* A server that ends or shrinks, or a file that may not grow, has less room than was promised. */
+static uint64_t pages_unbacked(void *arg)
+{
+	struct quire *q = arg;
+
+	return q->q_haspool ? pages_of(pool_bytes_lost(&q->q_pool)) : 0;
+}
+
 static int build_system(struct quire *q, const struct quire_config *c)
 {
 	struct linux_config lc = { .frames = (pfn_t)vm_btop(c->memory),
@@ -351,7 +362,9 @@ static int build_system(struct quire *q, const struct quire_config *c)
 		.forget_on_fork = true };
 	struct vm_config vc = { .vc_frames = lc.frames,
 		.vc_policy = c->policy != NULL ? policy_find(c->policy) : NULL,
-		.vc_prefetch = c->prefetch != NULL ? prefetch_find(c->prefetch) : NULL };
+		.vc_prefetch = c->prefetch != NULL ? prefetch_find(c->prefetch) : NULL,
+		.vc_unbacked = pages_unbacked,
+		.vc_promisearg = q };
 	const char *without = getenv("QUIRE_WITHOUT"); /* for tests */
 	enum vm_err e;
 	int rc;

@@ -149,24 +149,34 @@ static uint64_t pages_between(uint32_t from, uint32_t to)
 			 : 0;
 }
 
-uint64_t pool_pages_lost(struct pool *p)
+static uint64_t bytes_between(uint32_t from, uint32_t to)
+{
+	return from < to ? (uint64_t)(to - from) * SEG_BYTES : 0;
+}
+
+/* Adds up what the blocks would hold for which there is no room now. */
+static uint64_t sum_lost(struct pool *p, uint64_t (*between)(uint32_t from, uint32_t to))
 {
 	struct pool_shared *s = p->p_shared;
 	uint64_t lost = 0;
 
 	if (__atomic_load_n(&s->ps_filestop, __ATOMIC_RELAXED))
-		lost = pages_between(
-		    __atomic_load_n(&s->ps_fileroom, __ATOMIC_RELAXED), s->ps_fileblocks);
+		lost =
+		    between(__atomic_load_n(&s->ps_fileroom, __ATOMIC_RELAXED), s->ps_fileblocks);
 	for (uint32_t i = 0; i < s->ps_nfar; i++) {
 		uint64_t ring;
 		uint32_t room = __atomic_load_n(&s->ps_far[i].fp_room, __ATOMIC_RELAXED);
 
 		if (far_ring_lost(pool_far(p, i, &ring)))
 			room = 0;
-		lost += pages_between(room, s->ps_far[i].fp_blocks);
+		lost += between(room, s->ps_far[i].fp_blocks);
 	}
 	return lost;
 }
+
+uint64_t pool_pages_lost(struct pool *p) { return sum_lost(p, pages_between); }
+
+uint64_t pool_bytes_lost(struct pool *p) { return sum_lost(p, bytes_between); }
 
 int pool_format(void *mem, const struct pool_config *c)
 {

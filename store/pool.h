@@ -143,6 +143,7 @@ uint64_t pool_file_pages(uint64_t bytes);
  * file may not grow. A hint, without a lock.
  */
 uint64_t pool_pages_lost(struct pool *);
+uint64_t pool_bytes_lost(struct pool *); /* the same, in bytes of the file and the far places */
 /* mem is zeroed memory of pool_shared_size bytes. */
 int pool_format(void *mem, const struct pool_config *);
 /* -ENOMEM: no memory for the working areas; -EINVAL: not formatted. fd -1: no file (then stored pages there are -EIO). */

@@ -56,7 +56,13 @@ struct vm_config {
 	 */
 	bool (*vc_promise)(void *arg, uint64_t npages, bool touched);
 	void (*vc_unpromise)(void *arg, uint64_t npages);
-	void *vc_promisearg;
+	/*
+	 * Called if vc_promise is NULL: pages for which the swap areas have no room now, though they
+	 * have slots. So many fewer pages are promised, but for pages that are being touched. Called
+	 * with locks of the system held; may not sleep. NULL: there are none.
+	 */
+	uint64_t (*vc_unbacked)(void *arg);
+	void *vc_promisearg; /* argument of the three functions above */
 	uint64_t
 	    vc_cache_bytes; /* geometry of the largest physically indexed cache, for colours of frames; 0: none */
 	unsigned vc_cache_ways; /* 0: 1 */

@@ -4,6 +4,9 @@
  * see take_option(); memory of libquire over places, compared with its expected contents. Threads
  * write and read incompressible pages in random order.
  *
+ * --more: maps and unmaps more memory, prints "half", and maps the memory again when it has read a
+ * line: ends with 0 and "refused" if there is none any more.
+ *
  * --pause: half-way prints "half" and continues after it has read a line. Ends with 0 and "ok: …";
  * with 1 and a line about the error; with 3 and "no: REASON" if the system cannot be opened.
  */
@@ -86,11 +89,43 @@ static void tell_broken(void *arg, const char *text)
 	printf("broken: %s\n", text);
 }
 
+#define MORE (16u << 20)
+
+static void await_line(void)
+{
+	char c;
+
+	printf("half\n");
+	(void)fflush(stdout);
+	(void)!read(0, &c, 1);
+}
+
+static void *map_more(struct quire *q)
+{
+	return quire_map(q, NULL, MORE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static int ask_for_more(struct quire *q)
+{
+	void *p = map_more(q);
+
+	if (p == MAP_FAILED || quire_unmap(q, p, MORE) != 0) {
+		printf("no memory from the start\n");
+		return 1;
+	}
+	await_line();
+	if (map_more(q) != MAP_FAILED || errno != ENOMEM) {
+		printf("not refused\n");
+		return 1;
+	}
+	printf("refused\n");
+	return 0;
+}
+
 static int use(struct quire *q, int pause)
 {
 	struct quire_stats st;
 	unsigned broken;
-	char c;
 
 	memory = quire_map(q, NULL, (size_t)PAGES * 4096, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -101,11 +136,8 @@ static int use(struct quire *q, int pause)
 	for (uint32_t i = 0; i < PAGES; i++)
 		write_page(i);
 	run_threads();
-	if (pause) {
-		printf("half\n");
-		(void)fflush(stdout);
-		(void)!read(0, &c, 1);
-	}
+	if (pause)
+		await_line();
 	run_threads();
 	for (uint32_t i = 0; i < PAGES; i++)
 		read_page(i);
@@ -165,7 +197,7 @@ int main(int argc, char **argv)
 		.why = why,
 		.why_size = sizeof why };
 	struct quire *q;
-	int pause = 0, rc;
+	int pause = 0, more = 0, rc;
 
 	if (argc < 3)
 		return 2;
@@ -173,6 +205,8 @@ int main(int argc, char **argv)
 	for (int i = 2; i < argc; i++) {
 		if (strcmp(argv[i], "--pause") == 0) {
 			pause = 1;
+		} else if (strcmp(argv[i], "--more") == 0) {
+			more = 1;
 		} else if (i + 1 < argc && take_option(&c, argv[i], argv[i + 1])) {
 			i++;
 		} else if (c.nplaces < QUIRE_PLACES) {
@@ -188,7 +222,7 @@ int main(int argc, char **argv)
 		printf("no: %s (%s)\n", why, strerror(errno));
 		return 3;
 	}
-	rc = use(q, pause);
+	rc = more ? ask_for_more(q) : use(q, pause);
 	(void)quire_close(q);
 	return rc;
 }

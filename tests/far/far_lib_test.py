@@ -190,6 +190,19 @@ def a_killed_quire_far_is_sigbus_and_no_hang():
         assert p.returncode == -signal.SIGBUS, p.returncode
 
 
+@needs("nbdkit")
+def memory_is_refused_when_a_server_did_not_come_back():
+    """It was promised, and touching it was SIGBUS."""
+    with Nbdkit("memory", "64M") as n:
+        p = start("--more", "--timeout", "300", n.url())
+        assert p.stdout.readline() == "half\n"
+        n.kill()
+        while "did not come back" not in p.stderr.readline():
+            assert p.poll() is None
+        out, _ = p.communicate("\n", timeout=bound(60))
+        assert p.returncode == 0 and out == "refused\n", out
+
+
 @needs("redis-server", "redis-cli")
 def a_killed_program_leaves_no_key_and_no_process():
     with Redis() as r:

@@ -21,7 +21,8 @@
  *
  * Reservation: every page of private writable memory is promised a place, a frame or a slot, when it is mapped, so no
  * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames, or what the
- * owner of several systems says (vc_promise).
+ * owner of several systems says (vc_promise). A swap area may lose room while it is used, as if a server shrinks or ends: then
+ * fewer pages are promised (vc_unbacked).
  *
  * Locks: vm_swaplock (RANK_SWAP) guards lists, tables, counts. vo_discard is called without it.
  */
@@ -391,13 +392,25 @@ uint64_t swap_resv_max_locked(struct vm *vm)
 	return vm->vm_swaptotal + (frames > keep ? frames - keep : 0);
 }
 
+/* Fewer than the slots if a swap area has lost room: see vc_unbacked. */
+static uint64_t most_promised_locked(struct vm *vm, bool touched)
+{
+	const struct vm_config *c = &vm->vm_config;
+	uint64_t most = swap_resv_max_locked(vm), lost = 0;
+
+	VM_ASSERT(mach_mutex_held(&vm->vm_swaplock));
+	if (c->vc_unbacked != NULL && !touched)
+		lost = c->vc_unbacked(c->vc_promisearg);
+	return lost < most ? most - lost : 0;
+}
+
 enum vm_err anon_reserve(struct vm *vm, uint64_t npages, bool touched)
 {
 	const struct vm_config *c = &vm->vm_config;
 	enum vm_err e = VM_OK;
 
 	mach_mutex_enter(&vm->vm_swaplock);
-	vm->vm_resvmax = swap_resv_max_locked(vm);
+	vm->vm_resvmax = most_promised_locked(vm, touched);
 	if (c->vc_promise != NULL ? !c->vc_promise(c->vc_promisearg, npages, touched)
 				  : !c->vc_overcommit &&
 		    (npages > vm->vm_resvmax || vm->vm_resv > vm->vm_resvmax - npages))
