@@ -29,171 +29,46 @@
  * elsewhere.
  */
 #include "far/conn.h"
+#include "far/redis_node.h"
 #include "far/redis_says.h"
 #include "far/slot.h"
 
 #include <errno.h>
-#include <hiredis/hiredis.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define NODES 24u
-#define DEPTH 256u  /* requests to one node */
-#define QUEUE 1024u /* replies that a node owes, a power of two: at most two a request, and WAIT */
+#define DEPTH 256u            /* requests to one node */
 #define REFRESH_NS 250000000u /* time between two requests for the map of slots */
 #define SILENT_NS                                                                                  \
 	3000000000ull /* in a cluster, a node that owes an answer for this long counts as lost */
-/* time for replicas to receive a write: the connection answers no other request meanwhile */
 /* bytes of the server's memory for a unit, with key and expiry: 80 KiB is jemalloc's next size */
-#define WAIT_MS "500"
 #define UNIT_COST 83968u
 #define NODE_MS 500u /* for connecting to one node of a cluster */
 
-/* The kind of request to which a reply belongs. */
-enum owed_kind { OWED_IO, OWED_SET, OWED_WAIT, OWED_ASKING, OWED_SLOTS };
-struct owed {
-	enum owed_kind kind;
-	struct far_io *io;
-};
-
-struct ios {
-	struct far_io *first, *last;
-}; /* by link */
-
-struct node {
-	char host[200], port[8];
-	struct far_conn *conn; /* NULL: lost */
-	redisReader *reader;
-	/* the read at the head of the queue that receives bytes directly; NULL: there is none */
-	struct far_io *into;
-	uint32_t into_have; /* bytes that this read has received */
-	uint32_t skip;      /* bytes of the end of a reply that are still to be skipped */
-	struct owed owed[QUEUE];
-	uint32_t head, tail; /* head and tail of the queue of owed replies */
-	/* ns: time at which the node last answered, or was last asked while it owed no reply */
-	uint64_t heard;
-	uint64_t retry_at;
-	uint64_t
-	    room; /* bytes that the node's maxmemory left when the link was made; UINT64_MAX: no maxmemory is set */
-	struct ios set;    /* writes that the node has done and for which no WAIT was sent */
-	struct ios waited; /* writes that the WAIT under way covers */
-};
-
 struct far_link {
-	const struct far_url *url;
-	const struct far_settings *set;
-	bool cluster;
+	struct far_redis_use use; /* const */
 	unsigned n;
-	struct node node[NODES];
+	struct far_node node[NODES];
 	uint32_t covered;         /* slots that have an owner in the last map */
 	uint8_t owner[FAR_SLOTS]; /* number of the node; a single server is 0 */
-	struct ios again;         /* requests to be asked again after the map was read anew */
+	struct far_ios again;     /* requests to be asked again after the map was read anew */
 	uint64_t refresh_at;      /* time to ask for the map; UINT64_MAX: the map is up to date */
 	uint64_t again_at;
 	char why[FAR_WHY]; /* the present error; "": none */
 	bool dead;
 };
 
-static void ios_add(struct ios *l, struct far_io *io)
-{
-	io->link = NULL;
-	*(l->first != NULL ? &l->last->link : &l->first) = io;
-	l->last = io;
-}
-
-static struct far_io *ios_take(struct ios *l)
-{
-	struct far_io *io = l->first;
-
-	if (io != NULL)
-		l->first = io->link;
-	return io;
-}
-
-/* ---- one node ---- */
-static uint32_t replies_owed(const struct node *nd) { return nd->tail - nd->head; }
-
-/* Adds an owed reply. */
-static void owe_reply(struct node *nd, enum owed_kind kind, struct far_io *io)
-{
-	if (replies_owed(nd) == 0)
-		nd->heard = far_now();
-	nd->owed[nd->tail++ % QUEUE] = (struct owed){ kind, io };
-}
-
-static bool put_words(
-    struct node *nd, enum owed_kind kind, struct far_io *io, int argc, const char **argv)
-{
-	char *text = NULL;
-	int len;
-	bool ok;
-
-	if (nd->conn == NULL || replies_owed(nd) == QUEUE ||
-	    (len = redisFormatCommandArgv(&text, argc, argv, NULL)) < 0)
-		return false;
-	ok = far_conn_put(nd->conn, text, (size_t)len);
-	free(text); /* hiredis 0.14 allocated this by malloc */
-	if (ok)
-		owe_reply(nd, kind, io);
-	return ok;
-}
-
-static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
-{
-	char key[80], a[24], b[24], expire[16], head[160], tail[64];
-
-	(void)snprintf(key, sizeof key, "quire:%s:{%" PRIu64 "}", l->set->run, io->at / FAR_UNIT);
-	(void)snprintf(expire, sizeof expire, "%u", l->set->expire_s);
-	switch (io->op) {
-	case FAR_READ:
-		if (io->len == FAR_UNIT) /* so the server need not copy the string first */
-			return put_words(nd, OWED_IO, io, 2, (const char *[]){ "GET", key });
-		(void)snprintf(a, sizeof a, "%" PRIu64, io->at % FAR_UNIT);
-		(void)snprintf(b, sizeof b, "%" PRIu64, io->at % FAR_UNIT + io->len - 1);
-		return put_words(nd, OWED_IO, io, 4, (const char *[]){ "GETRANGE", key, a, b });
-	case FAR_TRIM: return put_words(nd, OWED_IO, io, 2, (const char *[]){ "DEL", key });
-	case FAR_TOUCH:
-		return put_words(nd, OWED_IO, io, 3, (const char *[]){ "EXPIRE", key, expire });
-	case FAR_WRITE: break;
-	}
-	/* By hand: hiredis would copy the unit twice. */
-	if (nd->conn == NULL || replies_owed(nd) == QUEUE)
-		return false;
-	(void)snprintf(head, sizeof head, "*5\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%u\r\n", strlen(key),
-	    key, io->len);
-	(void)snprintf(tail, sizeof tail, "\r\n$2\r\nEX\r\n$%zu\r\n%s\r\n", strlen(expire), expire);
-	const struct iovec part[] = { { head, strlen(head) }, { io->buf, io->len },
-		{ tail, strlen(tail) } };
-	if (!far_conn_flush(nd->conn) || !far_conn_put_parts(nd->conn, part, 3))
-		return false;
-	owe_reply(nd, l->set->replicas == 0 ? OWED_IO : OWED_SET, io);
-	return true;
-}
-
-/* Sends one WAIT at a time, for all writes that the node has done since the last WAIT. */
-static void put_wait(struct far_link *l, struct node *nd)
-{
-	char replicas[16];
-
-	(void)snprintf(replicas, sizeof replicas, "%u", l->set->replicas);
-	if (nd->waited.first == NULL && nd->set.first != NULL &&
-	    put_words(nd, OWED_WAIT, NULL, 3, (const char *[]){ "WAIT", replicas, WAIT_MS })) {
-		nd->waited = nd->set;
-		nd->set.first = NULL;
-	}
-}
-
 /* Asks the request again after the map was read anew; not forever, as a cluster may stay without the needed slot. */
 static void ask_later(struct far_link *l, struct far_io *io, uint64_t now)
 {
-	if (now - io->since > (uint64_t)l->set->timeout_ms * 1000000u) {
+	if (now - io->since > (uint64_t)l->use.set->timeout_ms * 1000000u) {
 		far_note(io, l->why);
 		far_done(io, -EIO);
 		return;
 	}
-	ios_add(&l->again, io);
+	far_ios_add(&l->again, io);
 	if (l->again_at < now)
 		l->again_at = now + REFRESH_NS;
 }
@@ -202,7 +77,7 @@ static void ask_later(struct far_link *l, struct far_io *io, uint64_t now)
  * Called for a lost node. In a cluster its requests are asked again and the map is read anew; with
  * a single server the link ends.
  */
-static void node_lost(struct far_link *l, struct node *nd, const char *why)
+static void node_lost(struct far_link *l, struct far_node *nd, const char *why)
 {
 	uint64_t now = far_now();
 
@@ -215,168 +90,27 @@ static void node_lost(struct far_link *l, struct node *nd, const char *why)
 	nd->skip = 0;
 	nd->retry_at = now + REFRESH_NS;
 	(void)snprintf(l->why, FAR_WHY, "%.199s port %.7s: %.40s", nd->host, nd->port, why);
-	if (!l->cluster)
+	if (!l->use.cluster)
 		l->dead = true;
-	for (; replies_owed(nd) > 0; nd->head++) {
-		struct owed o = nd->owed[nd->head % QUEUE];
+	for (; far_node_owes(nd) > 0; nd->head++) {
+		struct far_owed o = nd->owed[nd->head % FAR_OWED];
 
-		if (l->cluster && (o.kind == OWED_IO || o.kind == OWED_SET))
+		if (l->use.cluster && (o.kind == OWED_IO || o.kind == OWED_SET))
 			ask_later(l, o.io, now);
 	}
-	for (struct far_io *io; l->cluster &&
-	     ((io = ios_take(&nd->waited)) != NULL || (io = ios_take(&nd->set)) != NULL);)
+	for (struct far_io *io; l->use.cluster &&
+	     ((io = far_ios_take(&nd->waited)) != NULL || (io = far_ios_take(&nd->set)) != NULL);)
 		ask_later(l, io, now);
 	nd->waited.first = nd->set.first = NULL;
 	if (l->refresh_at > now)
 		l->refresh_at = now;
 }
 
-/* ---- the start: one command at a time, each reply awaited ---- */
-static redisReply *ask_node(struct node *nd, int argc, const char **argv, uint64_t until)
-{
-	void *reply = NULL;
-	char buf[4096];
-
-	if (!put_words(nd, OWED_ASKING, NULL, argc, argv))
-		return NULL;
-	for (;;) {
-		struct pollfd p;
-		ssize_t n;
-
-		if (!far_conn_flush(nd->conn))
-			return NULL;
-		while ((n = far_conn_get(nd->conn, buf, sizeof buf)) > 0)
-			if (redisReaderFeed(nd->reader, buf, (size_t)n) != REDIS_OK)
-				return NULL;
-		if (redisReaderGetReply(nd->reader, &reply) != REDIS_OK)
-			return NULL;
-		if (reply != NULL)
-			break;
-		if (n < 0 || far_now() >= until)
-			return NULL;
-		p = far_conn_poll(nd->conn);
-		(void)poll(&p, 1, 50);
-	}
-	nd->head++;
-	return reply;
-}
-
-/* Sends a command; its reply must not be an error. */
-static bool command_node(
-    struct node *nd, int argc, const char **argv, uint64_t until, char why[FAR_WHY])
-{
-	redisReply *r = ask_node(nd, argc, argv, until);
-	bool ok = r != NULL && r->type != REDIS_REPLY_ERROR;
-
-	if (r == NULL)
-		(void)snprintf(why, FAR_WHY, "it does not answer %s", argv[0]);
-	else if (!ok)
-		far_redis_refusal(r->str, why);
-	freeReplyObject(r);
-	return ok;
-}
-
-static bool log_in(const struct far_url *u, struct node *nd, uint64_t until, char why[FAR_WHY])
-{
-	if (u->password[0] != '\0') {
-		bool ok = u->user[0] != '\0'
-		    ? command_node(
-			  nd, 3, (const char *[]){ "AUTH", u->user, u->password }, until, why)
-		    : command_node(nd, 2, (const char *[]){ "AUTH", u->password }, until, why);
-
-		if (!ok)
-			return false;
-	}
-	return u->path[0] == '\0' ||
-	    command_node(nd, 2, (const char *[]){ "SELECT", u->path }, until, why);
-}
-
-/* Would the server evict keys? Is it of the kind that the URL names? */
-static bool is_acceptable(bool cluster, struct node *nd, uint64_t until, char why[FAR_WHY])
-{
-	redisReply *r = ask_node(nd, 1, (const char *[]){ "INFO" }, until);
-	bool ok = false;
-
-	if (r != NULL && r->type == REDIS_REPLY_STRING)
-		ok = far_redis_judge(r->str, cluster, &nd->room, why);
-	else
-		far_redis_refusal(r != NULL && r->type == REDIS_REPLY_ERROR
-			? r->str
-			: "it does not answer INFO: is it Redis?",
-		    why);
-	freeReplyObject(r);
-	return ok;
-}
-
-/* Does the server have the commands that a run uses? None of these commands stores a key. */
-static bool has_commands(struct far_link *l, struct node *nd, uint64_t until, char why[FAR_WHY])
-{
-	char key[80];
-
-	(void)snprintf(key, sizeof key, "quire:%s:{}", l->set->run);
-	const struct {
-		int argc;
-		const char *argv[6];
-	} used[] = {
-		{ 6, { "SET", key, "0", "EX", "1", "XX" } },
-		{ 2, { "GET", key } },
-		{ 4, { "GETRANGE", key, "0", "1" } },
-		{ 3, { "EXPIRE", key, "1" } },
-		{ 2, { "DEL", key } },
-		{ 3, { "WAIT", "0", "1" } },
-	};
-
-	for (unsigned i = 0; i < sizeof used / sizeof *used - (l->set->replicas == 0); i++) {
-		redisReply *r = ask_node(nd, used[i].argc, (const char **)used[i].argv, until);
-		bool lacks = r == NULL || (r->type == REDIS_REPLY_ERROR && far_redis_lacks(r->str));
-
-		if (r == NULL)
-			(void)snprintf(why, FAR_WHY, "it does not answer %s", used[i].argv[0]);
-		else if (lacks)
-			far_redis_refusal(r->str, why);
-		freeReplyObject(r);
-		if (lacks)
-			return false;
-	}
-	return true;
-}
-
-/* *refused: the server answered and can never be used. */
-static bool node_connect(
-    struct far_link *l, struct node *nd, uint32_t wait_ms, bool *refused, char why[FAR_WHY])
-{
-	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
-
-	*refused = false;
-	nd->head = nd->tail = 0;
-	nd->conn =
-	    far_conn_open(nd->host, nd->port, l->url->tls, l->set->ca_file, wait_ms, refused, why);
-	if (nd->conn == NULL)
-		return false;
-	nd->reader = redisReaderCreate();
-	if (nd->reader != NULL) {
-		/* keeps the buffer of a unit: hiredis would free the buffer after each reply */
-		nd->reader->maxbuf = 0;
-		if (log_in(l->url, nd, until, why) && is_acceptable(l->cluster, nd, until, why) &&
-		    (!l->set->fit || has_commands(l, nd, until, why))) {
-			nd->heard = far_now();
-			return true;
-		}
-		*refused =
-		    strstr(why, "does not answer") == NULL && strncmp(why, "LOADING", 7) != 0;
-		redisReaderFree(nd->reader);
-		nd->reader = NULL;
-	}
-	far_conn_close(nd->conn);
-	nd->conn = NULL;
-	return false;
-}
-
 /* ---- the map of slots ---- */
 /* Finds the node of that address, or makes it. NULL: there are too many. */
-static struct node *node_of(struct far_link *l, const char *host, const char *port)
+static struct far_node *node_of(struct far_link *l, const char *host, const char *port)
 {
-	struct node *nd;
+	struct far_node *nd;
 
 	for (unsigned i = 0; i < l->n; i++)
 		if (strcmp(l->node[i].host, host) == 0 && strcmp(l->node[i].port, port) == 0)
@@ -391,9 +125,9 @@ static struct node *node_of(struct far_link *l, const char *host, const char *po
 }
 
 /* One row of CLUSTER SLOTS: from, to, master, replicas… */
-static void take_row(struct far_link *l, const struct node *from, const redisReply *row)
+static void take_row(struct far_link *l, const struct far_node *from, const redisReply *row)
 {
-	struct node *nd = NULL;
+	struct far_node *nd = NULL;
 	char port[8];
 
 	if (row->type != REDIS_REPLY_ARRAY || row->elements < 3)
@@ -401,7 +135,7 @@ static void take_row(struct far_link *l, const struct node *from, const redisRep
 	/* replicas are recorded, too, as they may become masters */
 	for (size_t i = 2; i < row->elements; i++) {
 		const redisReply *at = row->element[i];
-		struct node *one;
+		struct far_node *one;
 
 		if (at->type != REDIS_REPLY_ARRAY || at->elements < 2)
 			continue;
@@ -415,7 +149,7 @@ static void take_row(struct far_link *l, const struct node *from, const redisRep
 		l->owner[s] = (uint8_t)(nd - l->node);
 }
 
-static bool take_slots(struct far_link *l, const struct node *from, const redisReply *r)
+static bool take_slots(struct far_link *l, const struct far_node *from, const redisReply *r)
 {
 	if (r->type != REDIS_REPLY_ARRAY || r->elements == 0)
 		return false;
@@ -425,7 +159,7 @@ static bool take_slots(struct far_link *l, const struct node *from, const redisR
 	return true;
 }
 
-static bool node_ready(struct far_link *l, struct node *nd, uint64_t now)
+static bool node_ready(struct far_link *l, struct far_node *nd, uint64_t now)
 {
 	char why[FAR_WHY];
 	bool refused;
@@ -434,7 +168,7 @@ static bool node_ready(struct far_link *l, struct node *nd, uint64_t now)
 		return true;
 	if (now < nd->retry_at)
 		return false;
-	if (node_connect(l, nd, NODE_MS, &refused, why))
+	if (far_node_connect(&l->use, nd, NODE_MS, &refused, why))
 		return true;
 	(void)snprintf(l->why, FAR_WHY, "%.250s", why);
 	nd->retry_at = far_now() + REFRESH_NS;
@@ -446,19 +180,21 @@ static void ask_slots(struct far_link *l, uint64_t now)
 {
 	l->refresh_at = now + REFRESH_NS;
 	for (unsigned i = 0; i < l->n; i++) {
-		struct node *nd = &l->node[i];
+		struct far_node *nd = &l->node[i];
 
 		if (node_ready(l, nd, now) &&
-		    put_words(nd, OWED_SLOTS, NULL, 2, (const char *[]){ "CLUSTER", "SLOTS" }))
+		    far_node_put(nd, OWED_SLOTS, NULL, 2, (const char *[]){ "CLUSTER", "SLOTS" }))
 			return;
 	}
 }
 
 static bool submit_to_owner(struct far_link *l, struct far_io *io, uint64_t now)
 {
-	struct node *nd = &l->node[l->cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
+	struct far_node *nd =
+	    &l->node[l->use.cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
 
-	return node_ready(l, nd, now) && replies_owed(nd) < DEPTH && put_io(l, nd, io);
+	return node_ready(l, nd, now) && far_node_owes(nd) < DEPTH &&
+	    far_node_put_io(&l->use, nd, io);
 }
 
 /* ---- replies ---- */
@@ -479,8 +215,8 @@ static bool is_passing(const redisReply *r)
 }
 
 /* "MOVED 3999 127.0.0.1:6381", "ASK …": returns the node that is named. */
-static struct node *named_node(
-    struct far_link *l, const struct node *from, const redisReply *r, unsigned *slot)
+static struct far_node *named_node(
+    struct far_link *l, const struct far_node *from, const redisReply *r, unsigned *slot)
 {
 	char host[200] = "", port[8];
 	const char *at = strchr(r->str, ' '), *colon;
@@ -497,11 +233,11 @@ static struct node *named_node(
 	return node_of(l, host[0] != '\0' ? host : from->host, port);
 }
 
-static void follow_redirect(struct far_link *l, const struct node *from, struct far_io *io,
+static void follow_redirect(struct far_link *l, const struct far_node *from, struct far_io *io,
     const redisReply *r, uint64_t now)
 {
 	unsigned slot = 0;
-	struct node *nd = named_node(l, from, r, &slot);
+	struct far_node *nd = named_node(l, from, r, &slot);
 
 	if (nd == NULL || !node_ready(l, nd, now)) {
 		ask_later(l, io, now);
@@ -511,11 +247,11 @@ static void follow_redirect(struct far_link *l, const struct node *from, struct 
 		l->owner[slot] = (uint8_t)(nd - l->node);
 		if (l->refresh_at > now + REFRESH_NS)
 			l->refresh_at = now;
-	} else if (!put_words(nd, OWED_ASKING, NULL, 1, (const char *[]){ "ASKING" })) {
+	} else if (!far_node_put(nd, OWED_ASKING, NULL, 1, (const char *[]){ "ASKING" })) {
 		ask_later(l, io, now);
 		return;
 	}
-	if (!put_io(l, nd, io))
+	if (!far_node_put_io(&l->use, nd, io))
 		ask_later(l, io, now);
 }
 
@@ -527,15 +263,15 @@ static void answer_well(struct far_link *l, struct far_io *io)
 }
 
 /* Answers the request, or has it asked again. */
-static void take_reply(
-    struct far_link *l, const struct node *nd, struct far_io *io, const redisReply *r, uint64_t now)
+static void take_reply(struct far_link *l, const struct far_node *nd, struct far_io *io,
+    const redisReply *r, uint64_t now)
 {
-	if (l->cluster && (is_error(r, "MOVED") || is_error(r, "ASK"))) {
+	if (l->use.cluster && (is_error(r, "MOVED") || is_error(r, "ASK"))) {
 		follow_redirect(l, nd, io, r, now);
 	} else if (is_passing(r)) {
 		(void)snprintf(l->why, FAR_WHY, "%.200s", r->str);
 		ask_later(l, io, now);
-		l->refresh_at = l->cluster && l->refresh_at > now ? now : l->refresh_at;
+		l->refresh_at = l->use.cluster && l->refresh_at > now ? now : l->refresh_at;
 	} else if (r->type == REDIS_REPLY_ERROR) {
 		char text[FAR_WHY];
 
@@ -557,15 +293,16 @@ static void take_reply(
 }
 
 /* Handles the reply to WAIT: all writes before the WAIT are on enough replicas, or are asked again. */
-static void take_wait(struct far_link *l, struct node *nd, const redisReply *r, uint64_t now)
+static void take_wait(struct far_link *l, struct far_node *nd, const redisReply *r, uint64_t now)
 {
-	bool enough = r->type == REDIS_REPLY_INTEGER && r->integer >= (long long)l->set->replicas;
+	bool enough =
+	    r->type == REDIS_REPLY_INTEGER && r->integer >= (long long)l->use.set->replicas;
 	struct far_io *io;
 
 	if (!enough)
 		(void)snprintf(
-		    l->why, FAR_WHY, "fewer than %u replicas have a write", l->set->replicas);
-	while ((io = ios_take(&nd->waited)) != NULL) {
+		    l->why, FAR_WHY, "fewer than %u replicas have a write", l->use.set->replicas);
+	while ((io = far_ios_take(&nd->waited)) != NULL) {
 		if (enough)
 			answer_well(l, io);
 		else
@@ -574,7 +311,7 @@ static void take_wait(struct far_link *l, struct node *nd, const redisReply *r, 
 }
 
 static void take_owed(
-    struct far_link *l, struct node *nd, struct owed o, const redisReply *r, uint64_t now)
+    struct far_link *l, struct far_node *nd, struct far_owed o, const redisReply *r, uint64_t now)
 {
 	switch (o.kind) {
 	case OWED_IO: take_reply(l, nd, o.io, r, now); break;
@@ -582,7 +319,7 @@ static void take_owed(
 		if (r->type == REDIS_REPLY_ERROR)
 			take_reply(l, nd, o.io, r, now);
 		else
-			ios_add(&nd->set, o.io);
+			far_ios_add(&nd->set, o.io);
 		break;
 	case OWED_WAIT: take_wait(l, nd, r, now); break;
 	case OWED_SLOTS:
@@ -591,15 +328,15 @@ static void take_owed(
 		break;
 	case OWED_ASKING: break;
 	}
-	put_wait(l, nd);
+	far_node_put_wait(&l->use, nd);
 }
 
 /* Handles the replies that hiredis has received completely. False: the node is lost. */
-static bool take_replies(struct far_link *l, struct node *nd, uint64_t now)
+static bool take_replies(struct far_link *l, struct far_node *nd, uint64_t now)
 {
 	for (;;) {
 		void *reply = NULL;
-		struct owed o;
+		struct far_owed o;
 
 		if (redisReaderGetReply(nd->reader, &reply) != REDIS_OK) {
 			node_lost(l, nd, "it does not speak Redis");
@@ -608,12 +345,12 @@ static bool take_replies(struct far_link *l, struct node *nd, uint64_t now)
 		if (reply == NULL)
 			return true;
 		nd->heard = now;
-		if (replies_owed(nd) == 0) {
+		if (far_node_owes(nd) == 0) {
 			freeReplyObject(reply);
 			node_lost(l, nd, "an answer that nobody asked for");
 			return false;
 		}
-		o = nd->owed[nd->head++ % QUEUE];
+		o = nd->owed[nd->head++ % FAR_OWED];
 		take_owed(l, nd, o, reply, now);
 		freeReplyObject(reply);
 		if (nd->conn == NULL)
@@ -650,17 +387,17 @@ static size_t make_gap(char gap[GAP], uint32_t skip, uint32_t len)
 }
 
 /* Does hiredis have no part of the next answer? */
-static bool is_between_replies(const struct node *nd)
+static bool is_between_replies(const struct far_node *nd)
 {
 	return nd->reader->ridx == -1 && nd->reader->pos == nd->reader->len;
 }
 
 /* Returns the read that the i-th answer from now belongs to. NULL: the answer belongs to another request. */
-static struct far_io *read_owed(const struct node *nd, uint32_t i)
+static struct far_io *read_owed(const struct far_node *nd, uint32_t i)
 {
-	const struct owed *o = &nd->owed[(nd->head + i) % QUEUE];
+	const struct far_owed *o = &nd->owed[(nd->head + i) % FAR_OWED];
 
-	return i < replies_owed(nd) && o->kind == OWED_IO && o->io->op == FAR_READ ? o->io : NULL;
+	return i < far_node_owes(nd) && o->kind == OWED_IO && o->io->op == FAR_READ ? o->io : NULL;
 }
 
 static void add_part(struct foreseen *f, void *at, size_t len)
@@ -669,7 +406,7 @@ static void add_part(struct foreseen *f, void *at, size_t len)
 }
 
 /* False: a reply of another kind comes next. */
-static bool foresee_reads(const struct node *nd, struct foreseen *f)
+static bool foresee_reads(const struct far_node *nd, struct foreseen *f)
 {
 	uint32_t skip = nd->skip;
 	struct far_io *io;
@@ -695,7 +432,7 @@ static bool foresee_reads(const struct node *nd, struct foreseen *f)
 }
 
 /* Counts n more bytes received for nd->into. */
-static void fill_read(struct far_link *l, struct node *nd, size_t n)
+static void fill_read(struct far_link *l, struct far_node *nd, size_t n)
 {
 	struct far_io *io = nd->into;
 
@@ -706,11 +443,12 @@ static void fill_read(struct far_link *l, struct node *nd, size_t n)
 	nd->skip = 2;
 	nd->head++;
 	answer_well(l, io);
-	put_wait(l, nd);
+	far_node_put_wait(&l->use, nd);
 }
 
 /* Handles bytes from the node that were not expected. False: the node is lost. */
-static bool take_bytes(struct far_link *l, struct node *nd, const char *p, size_t n, uint64_t now)
+static bool take_bytes(
+    struct far_link *l, struct far_node *nd, const char *p, size_t n, uint64_t now)
 {
 	size_t end = n < nd->skip ? n : nd->skip;
 
@@ -725,8 +463,8 @@ static bool take_bytes(struct far_link *l, struct node *nd, const char *p, size_
 static char bytes[1u << 19]; /* bytes from a node, for hiredis. One thread */
 
 /* Handles n bytes, the first of which is in that part. False: the node is lost. */
-static bool take_unforeseen(
-    struct far_link *l, struct node *nd, const struct foreseen *f, int part, size_t n, uint64_t now)
+static bool take_unforeseen(struct far_link *l, struct far_node *nd, const struct foreseen *f,
+    int part, size_t n, uint64_t now)
 {
 	size_t at = 0;
 
@@ -741,7 +479,7 @@ static bool take_unforeseen(
 
 /* Handles n bytes received into the expected parts. False: the node is lost. */
 static bool take_foreseen(
-    struct far_link *l, struct node *nd, const struct foreseen *f, size_t n, uint64_t now)
+    struct far_link *l, struct far_node *nd, const struct foreseen *f, size_t n, uint64_t now)
 {
 	for (int i = 0; i + 1 < f->parts && n > 0; i += 2) {
 		size_t gap = f->part[i].iov_len, some;
@@ -763,7 +501,7 @@ static bool take_foreseen(
 }
 
 /* What has come. Answers only a few reads at a time, so that the next requests are sent while the server works. */
-static void node_work(struct far_link *l, struct node *nd, uint64_t now)
+static void node_work(struct far_link *l, struct far_node *nd, uint64_t now)
 {
 	struct foreseen f;
 	ssize_t n;
@@ -780,7 +518,7 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 			    : take_bytes(l, nd, bytes, (size_t)n, now)))
 			return;
 		/* TLS may hold bytes that the socket no longer has. */
-	} while (n > 0 && l->url->tls);
+	} while (n > 0 && l->use.url->tls);
 	if (n < 0)
 		node_lost(l, nd, "the connection was closed");
 }
@@ -790,9 +528,9 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 static bool reach_masters(struct far_link *l, bool *refused, char why[FAR_WHY])
 {
 	for (unsigned s = 0; s < FAR_SLOTS; s++) {
-		struct node *nd = &l->node[l->owner[s]];
+		struct far_node *nd = &l->node[l->owner[s]];
 
-		if (nd->conn == NULL && !node_connect(l, nd, NODE_MS, refused, why)) {
+		if (nd->conn == NULL && !far_node_connect(&l->use, nd, NODE_MS, refused, why)) {
 			char cause[FAR_WHY];
 
 			(void)snprintf(cause, sizeof cause, "%s", why);
@@ -822,7 +560,7 @@ static uint64_t room_of_masters(const struct far_link *l)
 /* False: the link cannot be used with the server's present settings. */
 static bool fits_now(struct far_link *l, bool *refused, char why[FAR_WHY])
 {
-	if (!l->set->fit)
+	if (!l->use.set->fit)
 		return true;
 	if (!reach_masters(l, refused, why))
 		return false;
@@ -833,9 +571,9 @@ static bool fits_now(struct far_link *l, bool *refused, char why[FAR_WHY])
 }
 
 /* Reads the first map of slots. False: the cluster has no map, or the node does not answer. */
-static bool learn_slots(struct far_link *l, struct node *nd, uint64_t until)
+static bool learn_slots(struct far_link *l, struct far_node *nd, uint64_t until)
 {
-	redisReply *r = ask_node(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
+	redisReply *r = far_node_ask(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
 	bool learnt = r != NULL && take_slots(l, nd, r);
 
 	freeReplyObject(r);
@@ -853,25 +591,26 @@ static struct far_link *redis_open(const struct far_url *u, const struct far_set
 		(void)snprintf(why, FAR_WHY, "no memory");
 		return NULL;
 	}
-	l->url = u;
-	l->set = set;
-	l->cluster = u->scheme == FAR_CLUSTER;
+	l->use.url = u;
+	l->use.set = set;
+	l->use.cluster = u->scheme == FAR_CLUSTER;
 	l->refresh_at = UINT64_MAX;
 	for (unsigned i = 0; i < u->nhosts; i++) {
-		struct node *nd = node_of(l, u->host[i].host, u->host[i].port);
+		struct far_node *nd = node_of(l, u->host[i].host, u->host[i].port);
 		uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
 
-		if (nd == NULL || !node_connect(l, nd, wait_ms / u->nhosts + 1, &refused, why)) {
+		if (nd == NULL ||
+		    !far_node_connect(&l->use, nd, wait_ms / u->nhosts + 1, &refused, why)) {
 			if (refused)
 				break;
 			continue;
 		}
-		if (l->cluster && !learn_slots(l, nd, until)) {
+		if (l->use.cluster && !learn_slots(l, nd, until)) {
 			(void)snprintf(
 			    why, FAR_WHY, "the cluster has no slots: it is not made yet");
 			continue;
 		}
-		if (l->cluster && l->set->fit && l->covered < FAR_SLOTS) {
+		if (l->use.cluster && l->use.set->fit && l->covered < FAR_SLOTS) {
 			(void)snprintf(why, FAR_WHY,
 			    "%u of the cluster's slots have no master: see redis-cli --cluster fix",
 			    FAR_SLOTS - l->covered);
@@ -888,8 +627,8 @@ static struct far_link *redis_open(const struct far_url *u, const struct far_set
 
 static uint64_t redis_size(const struct far_link *l)
 {
-	uint64_t want = l->set->size != 0 ? l->set->size : UINT64_MAX,
-		 room = l->set->fit ? room_of_masters(l) : UINT64_MAX;
+	uint64_t want = l->use.set->size != 0 ? l->use.set->size : UINT64_MAX,
+		 room = l->use.set->fit ? room_of_masters(l) : UINT64_MAX;
 
 	return want < room ? want : room;
 }
@@ -897,12 +636,13 @@ static uint64_t redis_size(const struct far_link *l)
 static bool redis_submit(struct far_link *l, struct far_io *io)
 {
 	uint64_t now = far_now();
-	struct node *nd = &l->node[l->cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
+	struct far_node *nd =
+	    &l->node[l->use.cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
 
-	if (l->dead || (nd->conn != NULL && replies_owed(nd) >= DEPTH))
+	if (l->dead || (nd->conn != NULL && far_node_owes(nd) >= DEPTH))
 		return false;
 	if (!submit_to_owner(l, io, now)) {
-		if (!l->cluster)
+		if (!l->use.cluster)
 			return false;
 		ask_later(l, io, now);
 		if (l->refresh_at > now)
@@ -929,19 +669,19 @@ static unsigned redis_fds(struct far_link *l, struct pollfd fds[FAR_FDS], int *w
 
 static void redis_again(struct far_link *l, uint64_t now)
 {
-	struct ios all = l->again;
+	struct far_ios all = l->again;
 	struct far_io *io;
 
 	if (all.first == NULL || now < l->again_at)
 		return;
 	l->again.first = NULL;
-	while ((io = ios_take(&all)) != NULL)
+	while ((io = far_ios_take(&all)) != NULL)
 		if (!submit_to_owner(l, io, now))
 			ask_later(l, io, now);
 }
 
 /* poll() has reported no bytes. */
-static bool is_quiet(const struct node *nd, const struct pollfd *fds, unsigned n)
+static bool is_quiet(const struct far_node *nd, const struct pollfd *fds, unsigned n)
 {
 	int fd = far_conn_poll(nd->conn).fd;
 
@@ -956,13 +696,13 @@ static int redis_work(struct far_link *l, const struct pollfd *fds, unsigned n, 
 	uint64_t now = far_now();
 
 	for (unsigned i = 0; i < l->n; i++) {
-		struct node *nd = &l->node[i];
+		struct far_node *nd = &l->node[i];
 
 		if (nd->conn != NULL && !far_conn_flush(nd->conn))
 			node_lost(l, nd, "the connection was closed");
 		if (nd->conn != NULL && !is_quiet(nd, fds, n))
 			node_work(l, nd, now);
-		if (nd->conn != NULL && l->cluster && replies_owed(nd) > 0 &&
+		if (nd->conn != NULL && l->use.cluster && far_node_owes(nd) > 0 &&
 		    now > nd->heard + SILENT_NS)
 			node_lost(l, nd, "it does not answer");
 	}
@@ -970,7 +710,7 @@ static int redis_work(struct far_link *l, const struct pollfd *fds, unsigned n, 
 		(void)snprintf(why, FAR_WHY, "%s", l->why);
 		return -EIO;
 	}
-	if (l->cluster && now >= l->refresh_at)
+	if (l->use.cluster && now >= l->refresh_at)
 		ask_slots(l, now);
 	redis_again(l, now);
 	if (l->why[0] != '\0')
