@@ -151,6 +151,7 @@ static void drop_store(struct run *r, unsigned i)
 	struct run_store *st = r->store[i];
 
 	run_keeper_stop(st);
+	run_keeper_await(st, run_keeper_patience());
 	if (st->stats != NULL)
 		run_add_stats(&r->past, &st->stats[KEEPER_FULLEST]);
 	r->store[i] = NULL;

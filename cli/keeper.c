@@ -45,8 +45,8 @@
 	16 /* the fewest descriptors that a run needs, and then all that there are
 	    * (run_count_descriptors) */
 #define PATIENCE_MS                                                                                \
-	3000 /* how long to wait for a keeper that was told to stop: little is left to
-                          * write */
+	1000 /* how long to wait for the keepers that were told to stop: none has anything
+                          * left to write */
 
 enum { NOTE_RELEASE, NOTE_STOP };
 struct note {
@@ -108,6 +108,15 @@ static bool is_reported(void *arg, uint32_t tag)
 	return (__atomic_load_n(&k->due[tag / 64], __ATOMIC_ACQUIRE) & tag_bit(tag)) != 0;
 }
 
+/* Has STOP come, and has no process the store any more? What is left in the store ends with it. */
+static bool store_ends(void *arg)
+{
+	struct keeper *k = arg;
+
+	take_notes(k);
+	return k->stopping && !k->used;
+}
+
 static void release_due(struct keeper *k)
 {
 	for (unsigned tag = 0; tag < TAGS; tag++) {
@@ -116,6 +125,8 @@ static void release_due(struct keeper *k)
 		if (!tags_have(k->due, tag))
 			continue;
 		pool_release(&k->pool, tag);
+		if (store_ends(k))
+			return;
 		(void)__atomic_fetch_and(&k->due[tag / 64], ~tag_bit(tag), __ATOMIC_RELEASE);
 		(void)send(k->sock, &n, sizeof n, MSG_NOSIGNAL);
 	}
@@ -251,6 +262,7 @@ static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, i
 	k.server = pthread_self();
 	k.pool.p_charge = charge_family;
 	k.pool.p_gone = is_reported;
+	k.pool.p_ends = store_ends;
 	k.pool.p_charge_arg = &k;
 	(void)pool_join(&k.pool, KEEPER_TAG);
 	k.packs = pthread_create(&k.packer, NULL, pack_pages, &k) ==
@@ -363,13 +375,20 @@ bool run_keeper_hear(struct run_store *st)
 void run_keeper_stop(struct run_store *st)
 {
 	const struct note n = { NOTE_STOP, st->users };
-	uint64_t end = run_now_ns() + PATIENCE_MS * 1000000ull, now;
-	struct pollfd p = { .fd = st->sock, .events = POLLIN };
 
 	if (st->sock < 0)
 		return;
 	st->stopped = true;
 	(void)send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+uint64_t run_keeper_patience(void) { return run_now_ns() + PATIENCE_MS * 1000000ull; }
+
+void run_keeper_await(struct run_store *st, uint64_t end)
+{
+	struct pollfd p = { .fd = st->sock, .events = POLLIN };
+	uint64_t now;
+
 	while (st->sock >= 0 && (now = run_now_ns()) < end)
 		if (poll(&p, 1, (int)((end - now) / 1000000) + 1) > 0)
 			(void)run_keeper_hear(st);

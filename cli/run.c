@@ -163,9 +163,15 @@ static void watch_family(struct run *r, int *status)
 
 static void stop_helpers(struct run *r)
 {
+	uint64_t end;
+
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		if (r->store[i] != NULL)
+			run_keeper_stop(r->store[i]);
+	end = run_keeper_patience();
 	for (unsigned i = 0; i < RUN_STORES; i++)
 		if (r->store[i] != NULL) {
-			run_keeper_stop(r->store[i]);
+			run_keeper_await(r->store[i], end);
 			run_stop_far(r->store[i]);
 		}
 }

@@ -208,9 +208,13 @@ enum {
 }; /* statistics: amounts now; amounts when the store was fullest */
 #define KEEPER_STATS (2 * sizeof(struct pool_stats))
 bool run_keeper_hear(struct run_store *); /* takes an answer. False: the keeper has ended */
-void run_keeper_stop(
-    struct run_store *); /* afterwards its last statistics are there. Waits for the keeper, for a
-                          * limited time */
+/*
+ * Tells the store's keeper to end. run_keeper_await() waits until it has, so that its last statistics are
+ * there, but no longer than that time, by run_now_ns(): the keepers of all stores have the same second.
+ */
+void run_keeper_stop(struct run_store *);
+uint64_t run_keeper_patience(void);
+void run_keeper_await(struct run_store *, uint64_t end);
 
 /* supervise.c */
 /* Runs the loop until the program ends, and sets *status; status NULL: until the last process of its family has ended. */

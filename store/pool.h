@@ -65,7 +65,12 @@ struct pool {
 	 * end. May be NULL
 	 */
 	void (*p_waited)(void *arg);
-	void *p_charge_arg; /* argument of the four functions above */
+	/*
+	 * Does the store end with all that is in it? Then pool_release() stops where it is. Called with
+	 * the lock, now and then. May be NULL
+	 */
+	bool (*p_ends)(void *arg);
+	void *p_charge_arg; /* argument of the five functions above */
 	/*
 	 * the thread that writes behind has its own descriptor table: a forked child inherits no
 	 * descriptor of that table

@@ -57,9 +57,14 @@ int pool_join(struct pool *p, uint32_t tag)
 	return p->p_member != NONE ? 0 : -EAGAIN;
 }
 
-static void leaf_unref(struct pool *p, uint64_t *l, uint32_t first)
+#define ENDS_WORDS 8u /* of a leaf, after which the store's end is asked for: 512 references */
+
+/* False: the store ends, and the rest of the references stays. */
+static bool leaf_unref(struct pool *p, uint64_t *l, uint32_t first)
 {
-	for (uint32_t w = 0; w < LEAF_BITS / 64; w++)
+	for (uint32_t w = 0; w < LEAF_BITS / 64; w++) {
+		if (w % ENDS_WORDS == 0 && p->p_ends != NULL && p->p_ends(p->p_charge_arg))
+			return false;
 		while (l[w] != 0) {
 			uint32_t bit = (uint32_t)__builtin_ctzll(l[w]);
 
@@ -67,11 +72,13 @@ static void leaf_unref(struct pool *p, uint64_t *l, uint32_t first)
 			BARRIER();
 			pool_unref_locked(p, first + w * 64 + bit);
 		}
+	}
+	return true;
 }
 
 /*
  * Drops the member's references; the entry has no owner afterwards. The lock is released now and
- * then.
+ * then. If the store ends, what is left stays the dying member's.
  */
 static void member_free(struct pool *p, uint32_t m)
 {
@@ -82,7 +89,10 @@ static void member_free(struct pool *p, uint32_t m)
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
 		if (pool_map_of(s, m)[n] == 0)
 			continue;
-		leaf_unref(p, pool_leaf_of(s, pool_map_of(s, m)[n]), n * LEAF_BITS);
+		if (!leaf_unref(p, pool_leaf_of(s, pool_map_of(s, m)[n]), n * LEAF_BITS)) {
+			pool_unlock(s);
+			return;
+		}
 		pool_leaf_put(p, m, n);
 		pool_unlock(s);
 		pool_lock(p);

@@ -89,6 +89,37 @@ static void a_full_table_of_members_records_no_further_process(void **state)
 	end_store(&r);
 }
 
+static bool ends(void *arg) { return *(bool *)arg; }
+
+/* The end of a run waited until every page of the dead program was given back to a store that ended, too. */
+static void a_release_stops_when_the_store_ends(void **state)
+{
+	bool over = true;
+	struct rig r;
+	struct pool second;
+	struct pool_stats ps;
+	uint32_t h[8];
+
+	(void)state;
+	make_store(&r, 2, 0);
+	assert_int_equal(pool_join(&r.p, 1), 0);
+	assert_int_equal(pool_attach(&second, r.mem, r.size, -1), 0);
+	assert_int_equal(pool_join(&second, 2), 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(store_page(&second, PACKED(i), &h[i]), 0);
+	r.p.p_ends = ends;
+	r.p.p_charge_arg = &over;
+	pool_release(&r.p, 2);
+	pool_stats(&r.p, &ps);
+	assert_int_equal(ps.pages, 8);
+	over = false;
+	pool_release(&r.p, 2);
+	pool_stats(&r.p, &ps);
+	assert_int_equal(ps.pages, 0);
+	pool_detach(&second);
+	end_store(&r);
+}
+
 static void only_one_thread_of_a_member_with_a_file_writes_behind(void **state)
 {
 	struct rig r;
@@ -314,6 +345,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(memory_without_a_store_is_not_attached),
 		cmocka_unit_test(a_full_table_of_members_records_no_further_process),
+		cmocka_unit_test(a_release_stops_when_the_store_ends),
 		cmocka_unit_test(only_one_thread_of_a_member_with_a_file_writes_behind),
 		cmocka_unit_test(a_full_store_keeps_the_pages_before_the_failure),
 		cmocka_unit_test(a_refused_charge_is_no_room_and_loses_no_page),
