@@ -178,6 +178,12 @@ def test_the_loader_finds_avx2(m):
     return status == 3 and re.search(r'x86-64-v3 \(supported, searched\)', text) is not None, text
 
 
+def test_a_cpu_that_starts_late_is_counted(m):
+    # such a CPU once ran threads and got no shootdowns, or started on the next CPU's stack
+    status, text = m.boot(16, 'cpus.slow=6000 init=/bin/busybox arg0=nproc', cpus=3)
+    return status == 0 and said(text) == '3\n', text
+
+
 def test_no_shootdown_is_found_out(m):
     right, text = m.boot(24, 'init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
     if right != 0 or 'hot thread: 0 wrong' not in text:

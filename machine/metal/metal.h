@@ -32,6 +32,10 @@ extern uint64_t tables_next;
 uint64_t take_table(void); /* a table of zeroes; physical */
 /* Does the range of physical addresses touch read-only memory: the image's text and constants? */
 bool touches_constant(uint64_t pa, uint64_t bytes);
+struct cpu;
+/* start.c: called by a CPU other than the boot CPU when it is ready to run threads; by the boot CPU, which then counts that CPU */
+void cpu_is_up(struct cpu *);
+void cpu_wait_up(struct cpu *);
 bool leave_guards_out(void); /* mmu.noguard on the command line: the machine is broken on purpose */
 /*
  * Makes holes of the pages that the physical range touches; ranges ascend from call to call. from

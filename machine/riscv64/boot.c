@@ -355,40 +355,35 @@ void ap_main(struct cpu *c)
 {
 	cpu_init(c);
 	c->cpu_kstack = 0;
-	__atomic_store_n((bool *)(void *)&c->cpu_up, true, __ATOMIC_SEQ_CST);
+	cpu_is_up(c);
 	kernel_cpu_main();
 }
 
-static void start_cpu(unsigned i)
+/* Returns whether the CPU runs. */
+static bool start_cpu(unsigned i)
 {
 	struct cpu *c = &cpus[i];
-	uint64_t until;
 	vaddr_t stack;
 
 	if (!stack_alloc(&stack))
-		return;
+		return false;
 	c->cpu_kstack = stack + STACK_BYTES;
 	ap_satp = csr_read("satp");
 	if (call_firmware(SBI_HSM, 0, c->cpu_hart, image_pa((const void *)(uintptr_t)ap_entry),
 		(uint64_t)(uintptr_t)c) != 0) {
 		kprintf("cpu %u: the firmware does not start it\n", i);
-		return;
+		stack_free(stack);
+		return false;
 	}
-	until = arch_time_ns() + 5000000000;
-	while (!__atomic_load_n((bool *)(void *)&c->cpu_up, __ATOMIC_SEQ_CST) &&
-	    arch_time_ns() < until)
-		arch_relax();
-	if (c->cpu_up)
-		ncpus_up++;
-	else
-		kprintf("cpu %u did not start\n", i);
+	cpu_wait_up(c);
+	return true;
 }
 
 void arch_cpus_start(void)
 {
 	arch_load_space(NULL);
-	for (unsigned i = 1; i < ncpus_found; i++)
-		start_cpu(i);
+	while (ncpus_up < ncpus_found && start_cpu(ncpus_up))
+		ncpus_up++;
 }
 
 unsigned arch_ncpus(void) { return ncpus_up; }

@@ -275,18 +275,18 @@ void ap_main(struct cpu *c)
 {
 	cpu_init(c, c->cpu_kstack);
 	apic_init_cpu();
-	__atomic_store_n((bool *)(void *)&c->cpu_up, true, __ATOMIC_SEQ_CST);
+	cpu_is_up(c);
 	kernel_cpu_main();
 }
 
-static void start_cpu(unsigned i)
+/* Returns whether the CPU runs. */
+static bool start_cpu(unsigned i)
 {
 	struct cpu *c = &cpus[i];
-	uint64_t until;
 	vaddr_t stack;
 
 	if (!stack_alloc(&stack))
-		return;
+		return false;
 	c->cpu_k.k_id = i;
 	c->cpu_apic = i;
 	c->cpu_kstack = stack + STACK_BYTES;
@@ -296,14 +296,8 @@ static void start_cpu(unsigned i)
 	*(uint64_t *)direct_map(AP_BASE + (uint64_t)((char *)&ap_cpu - ap_start)) =
 	    (uint64_t)(uintptr_t)c;
 	apic_start_cpu(i, AP_BASE);
-	until = arch_time_ns() + 1000000000;
-	while (!__atomic_load_n((bool *)(void *)&c->cpu_up, __ATOMIC_SEQ_CST) &&
-	    arch_time_ns() < until)
-		arch_relax();
-	if (c->cpu_up)
-		ncpus_up++;
-	else
-		kprintf("cpu %u did not start\n", i);
+	cpu_wait_up(c);
+	return true;
 }
 
 void arch_cpus_start(void)
@@ -314,8 +308,8 @@ void arch_cpus_start(void)
 		kpanic("memory is writable and executable");
 	if (ncpus_found == 1)
 		return;
-	for (unsigned i = 1; i < ncpus_found; i++)
-		start_cpu(i);
+	while (ncpus_up < ncpus_found && start_cpu(ncpus_up))
+		ncpus_up++;
 	map_low(false);
 }
 
