@@ -212,6 +212,17 @@ void wake_all(struct waitq *q)
 		make_runnable(q->wq_head);
 }
 
+uint64_t thread_run_ns(const struct thread *t)
+{
+	bool irq = spin_lock(&sched_lock);
+	uint64_t ns = t->t_run;
+
+	if (t->t_state == T_RUNNING)
+		ns += arch_time_ns() - t->t_since;
+	spin_unlock(&sched_lock, irq);
+	return ns;
+}
+
 void thread_idle_begin(void)
 {
 	bool irq = spin_lock(&sched_lock);

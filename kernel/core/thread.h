@@ -81,6 +81,8 @@ void thread_go(struct thread *);
 void thread_free_dead(void); /* frees ended threads */
 void thread_yield(void);
 unsigned thread_count(void);
+/* The CPU time that the thread has used, up to now if it runs. Takes sched_lock. */
+uint64_t thread_run_ns(const struct thread *);
 void thread_idle_begin(
     void); /* the running thread becomes this CPU's idle one: its time counts from now */
 uint64_t thread_idle_ns(unsigned cpu); /* how long a CPU has had nothing to run */

@@ -78,7 +78,7 @@ struct proc *proc_new(struct proc *parent)
 	p->p_parent = parent;
 	p->p_started = arch_time_ns();
 	p->p_exit_signal = SIGCHLD;
-	alarm_init(&p->p_itimer);
+	itimers_init(p);
 	if (parent == NULL) {
 		for (unsigned i = 0; i < RLIM_NLIMITS; i++)
 			p->p_rlim[i] = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };

@@ -61,14 +61,11 @@ void release_vfork(struct proc *p)
 
 uint64_t proc_cpu_ns_locked(const struct proc *p)
 {
-	const struct thread *cur = arch_cur();
 	uint64_t ns = p->p_cpu_ns;
 
 	KASSERT(mach_mutex_held(&proc_lock));
 	for (const struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
-		ns += u->u_thread->t_run;
-	if (cur->t_proc == p)
-		ns += arch_time_ns() - cur->t_since;
+		ns += thread_run_ns(u->u_thread);
 	return ns;
 }
 

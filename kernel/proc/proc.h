@@ -27,6 +27,8 @@
 #define SIGTTIN 21
 #define SIGTTOU 22
 #define SIGURG 23
+#define SIGVTALRM 26
+#define SIGPROF 27
 #define SIGWINCH 28
 #define SIGBIT(n) (1ull << ((n)-1))
 
@@ -137,7 +139,7 @@ struct proc {
 	int p_exit_signal;
 	unsigned p_umask;
 	struct rlimit p_rlim[RLIM_NLIMITS];
-	struct timer p_itimer;   /* timer.c */
+	struct itimer p_itimers[ITIMERS]; /* timer.c */
 	struct ptimer *p_timers; /* ptimer_lock: timers of timer_create, by rising numbers */
 	uint64_t p_cpu_ns,
 	    p_child_ns; /* proc_lock: CPU time of ended threads; of children waited for */

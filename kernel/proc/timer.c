@@ -13,7 +13,8 @@
  * Locks, outermost first: ptimer_lock (the lists p_timers), timer_lock (the list), proc_lock; all sleep. next_at is under sched_lock.
  * The wall clock is the time since the start and a constant, which clock_settime changes (wall_set). A timer that was set to a time of
  * that clock then expires sooner or later (tm_wall).
- * Left out: clocks of CPU time, which no timer measures.
+ * A timer of a clock of CPU time looks at it when it can have expired at the earliest, and again, 10 ms later at least (tm_clock).
+ * Left out: a timerfd of CPU time; timers of another process's CPU time; user time and system time are one.
  */
 #include "kernel/proc/timer.h"
 #include "kernel/proc/proc.h"
@@ -59,14 +60,29 @@ static void tell_thread(void)
 	spin_unlock(&sched_lock, irq);
 }
 
-/* timer_lock held. */
-static void look_at(const struct timer *t, struct timer_state *s)
+static uint64_t clock_of(struct timer *t)
 {
-	uint64_t now = arch_time_ns();
+	return t->tm_clock != NULL ? t->tm_clock(t) : arch_time_ns();
+}
+
+/* timer_lock held. */
+static void look_at(struct timer *t, struct timer_state *s)
+{
+	uint64_t at = t->tm_clock != NULL ? t->tm_goal : t->tm_at, now = clock_of(t);
 
 	*s = (struct timer_state){ 0, t->tm_every };
 	if (t->tm_at != 0)
-		s->ts_left = t->tm_at > now ? t->tm_at - now : 1; /* the timer is due and not off */
+		s->ts_left = at > now ? at - now : 1; /* the timer is due and not off */
+}
+
+#define LOOK_NS 10000000u
+
+/* The time at which a timer of CPU time can expire at the earliest. */
+static uint64_t look_time(struct timer *t)
+{
+	uint64_t now = clock_of(t), left = t->tm_goal > now ? (t->tm_goal - now) / t->tm_cpus : 0;
+
+	return arch_time_ns() + (left > LOOK_NS ? left : LOOK_NS);
 }
 
 void timer_set(struct timer *t, uint64_t at, uint64_t every, bool wall, struct timer_state *old)
@@ -78,8 +94,9 @@ void timer_set(struct timer *t, uint64_t at, uint64_t every, bool wall, struct t
 	if (old != NULL)
 		look_at(t, old);
 	list_remove(t);
-	t->tm_at = at;
+	t->tm_goal = at;
 	t->tm_every = every;
+	t->tm_at = at != 0 && t->tm_clock != NULL ? look_time(t) : at;
 	if (at != 0)
 		list_add(t);
 	tell_thread();
@@ -115,6 +132,21 @@ void wall_set(uint64_t ns)
 	mach_mutex_exit(&timer_lock);
 }
 
+/* A timer of CPU time that is in no list: how many times it has expired; enters the list again, unless it is off then. */
+static uint64_t check_goal(struct timer *t)
+{
+	uint64_t now = clock_of(t), times = 0;
+
+	if (now >= t->tm_goal) {
+		times = t->tm_every != 0 ? 1 + (now - t->tm_goal) / t->tm_every : 1;
+		t->tm_goal += times * t->tm_every;
+	}
+	t->tm_at = times != 0 && t->tm_every == 0 ? 0 : look_time(t);
+	if (t->tm_at != 0)
+		list_add(t);
+	return times;
+}
+
 static void fire_due(void)
 {
 	uint64_t now = arch_time_ns();
@@ -125,6 +157,11 @@ static void fire_due(void)
 		uint64_t times = t->tm_every != 0 ? 1 + (now - t->tm_at) / t->tm_every : 1;
 
 		timers = t->tm_next;
+		if (t->tm_clock != NULL) {
+			if ((times = check_goal(t)) != 0)
+				t->tm_fire(t, times);
+			continue;
+		}
 		t->tm_at = t->tm_every != 0 ? t->tm_at + times * t->tm_every : 0;
 		if (t->tm_at != 0)
 			list_add(t);
@@ -159,25 +196,39 @@ void timers_start(void)
 		thread_go(t);
 }
 
-/* ---- setitimer(ITIMER_REAL), alarm ---- */
-static void fire_alarm(struct timer *t, uint64_t times)
+/* ---- setitimer, alarm ---- */
+static void fire_itimer(struct timer *t, uint64_t times)
 {
-	struct proc *p =
-	    (struct proc *)(void *)((char *)t - __builtin_offsetof(struct proc, p_itimer));
+	struct itimer *it = (struct itimer *)(void *)t;
 
 	(void)times;
 	mach_mutex_enter(&proc_lock);
-	signal_send_proc(p, SIGALRM, 128, 0);
+	signal_send_proc(it->it_proc, it->it_sig, 128, 0);
 	mach_mutex_exit(&proc_lock);
 }
 
-void alarm_init(struct timer *t) { *t = (struct timer){ .tm_fire = fire_alarm }; }
+static uint64_t itimer_clock(struct timer *t)
+{
+	return proc_cpu_ns(((struct itimer *)(void *)t)->it_proc);
+}
+
+void itimers_init(struct proc *p)
+{
+	static const int sigs[ITIMERS] = { SIGALRM, SIGVTALRM, SIGPROF };
+
+	for (unsigned i = 0; i < ITIMERS; i++)
+		p->p_itimers[i] = (struct itimer){ .it_timer.tm_fire = fire_itimer,
+			.it_timer.tm_clock = i == 0 ? NULL : itimer_clock,
+			.it_timer.tm_cpus = arch_ncpus(),
+			.it_proc = p,
+			.it_sig = sigs[i] };
+}
 
 int64_t sys_alarm(const uint64_t *a)
 {
 	struct timer_state old;
 
-	timer_set(&this_proc()->p_itimer,
+	timer_set(&this_proc()->p_itimers[0].it_timer,
 	    (unsigned)a[0] != 0 ? arch_time_ns() + span_ns((unsigned)a[0], 0) : 0, 0, false, &old);
 	return (int64_t)((old.ts_left + 999999999) / 1000000000);
 }
@@ -197,19 +248,20 @@ static int64_t give_timevals(uint64_t to, const struct timer_state *s)
 int64_t sys_setitimer(const uint64_t *a)
 {
 	struct timer_state old;
+	struct timer *tm;
 	uint64_t t[4], at;
 
-	if (a[0] != 0)
+	if (a[0] >= ITIMERS)
 		return -EINVAL;
 	if (a[1] == 0)
-		return a[2] != 0 ? sys_getitimer((const uint64_t[6]){ 0, a[2] }) : 0;
+		return a[2] != 0 ? sys_getitimer((const uint64_t[6]){ a[0], a[2] }) : 0;
 	if (copy_in(t, a[1], sizeof(t)) != 0)
 		return -EFAULT;
 	if (!is_timeval(t) || !is_timeval(t + 2))
 		return -EINVAL;
-	at = t[2] == 0 && t[3] == 0 ? 0 : arch_time_ns() + span_ns(t[2], t[3] * 1000);
-	timer_set(
-	    &this_proc()->p_itimer, at, at != 0 ? span_ns(t[0], t[1] * 1000) : 0, false, &old);
+	tm = &this_proc()->p_itimers[a[0]].it_timer;
+	at = t[2] == 0 && t[3] == 0 ? 0 : clock_of(tm) + span_ns(t[2], t[3] * 1000);
+	timer_set(tm, at, at != 0 ? span_ns(t[0], t[1] * 1000) : 0, false, &old);
 	return a[2] != 0 ? give_timevals(a[2], &old) : 0;
 }
 
@@ -217,10 +269,9 @@ int64_t sys_getitimer(const uint64_t *a)
 {
 	struct timer_state s = { 0, 0 };
 
-	if (a[0] > 2)
+	if (a[0] >= ITIMERS)
 		return -EINVAL;
-	if (a[0] == 0)
-		timer_get(&this_proc()->p_itimer, &s);
+	timer_get(&this_proc()->p_itimers[a[0]].it_timer, &s);
 	return give_timevals(a[1], &s);
 }
 
@@ -239,9 +290,10 @@ struct timer_spec { /* timer_set's arguments */
 };
 
 /* Reads the program's itimerspec. 0 or a negative error. */
-static int spec_in(uint64_t from, uint64_t clock, bool absolute, struct timer_spec *s)
+static int spec_in(
+    uint64_t from, uint64_t clock, struct timer *tm, bool absolute, struct timer_spec *s)
 {
-	uint64_t t[4], now = arch_time_ns();
+	uint64_t t[4], now = clock_of(tm);
 
 	if (copy_in(t, from, sizeof(t)) != 0)
 		return -EFAULT;
@@ -276,7 +328,8 @@ struct ptimer {
 	uint64_t pt_clock, pt_value;  /* const */
 	int pt_id, pt_sig, pt_notify; /* const */
 	int pt_tid;                   /* const: the thread that gets the signal; 0: the process */
-	_Atomic uint64_t pt_overrun;  /* overrun of the signal that was taken last */
+	int pt_cpu_tid; /* const: of a thread's CPU time: the thread; 0: the process's */
+	_Atomic uint64_t pt_overrun; /* overrun of the signal that was taken last */
 };
 
 static void fire_ptimer(struct timer *t, uint64_t times)
@@ -305,6 +358,44 @@ static void fire_ptimer(struct timer *t, uint64_t times)
 			signal_queue_proc(pt->pt_proc, pt->pt_sig, SI_TIMER, value, pt->pt_value);
 	}
 	mach_mutex_exit(&proc_lock);
+}
+
+static uint64_t ptimer_clock(struct timer *t)
+{
+	const struct ptimer *pt = (struct ptimer *)(void *)t;
+	struct uthread *u;
+	uint64_t ns = 0;
+
+	if (pt->pt_cpu_tid == 0)
+		return proc_cpu_ns(pt->pt_proc);
+	mach_mutex_enter(&proc_lock);
+	if ((u = uthread_find(pt->pt_cpu_tid)) != NULL && u->u_proc == pt->pt_proc)
+		ns = thread_run_ns(u->u_thread);
+	mach_mutex_exit(&proc_lock);
+	return ns;
+}
+
+/*
+ * Is the number that of a clock of CPU time, of the caller's process or of one of its threads? *tid:
+ * the thread; 0: the process. A negative number has in all but 3 bits the complement of the
+ * process's or thread's number, 0 for the caller's.
+ */
+static bool is_cpu_clock(int clock, int *tid)
+{
+	int id = ~(clock >> 3);
+	const struct uthread *u;
+	bool own;
+
+	*tid = clock == 3 ? this_uthread()->u_tid : 0;
+	if (clock >= 0 || (clock & 3) == 3)
+		return clock == 2 || clock == 3;
+	if (!(clock & 4))
+		return id == 0 || id == this_proc()->p_pid;
+	*tid = id != 0 ? id : this_uthread()->u_tid;
+	mach_mutex_enter(&proc_lock);
+	own = (u = uthread_find(*tid)) != NULL && u->u_proc == this_proc();
+	mach_mutex_exit(&proc_lock);
+	return own;
 }
 
 /* ptimer_lock held. NULL: no timer of this process has the number. */
@@ -351,9 +442,10 @@ int64_t sys_timer_create(const uint64_t *a)
 	struct proc *p = this_proc();
 	struct ptimer *pt, **last = &p->p_timers;
 	struct sigevent ev;
-	int err, id = 0;
+	int err, id = 0, tid = 0;
+	bool cpu = is_cpu_clock((int)a[0], &tid);
 
-	if (!is_timer_clock(a[0]))
+	if (!cpu && !is_timer_clock(a[0]))
 		return -EINVAL;
 	if ((err = event_in(a[1], &ev)) != 0)
 		return err;
@@ -366,6 +458,9 @@ int64_t sys_timer_create(const uint64_t *a)
 		id++;
 	}
 	*pt = (struct ptimer){ .pt_timer.tm_fire = fire_ptimer,
+		.pt_timer.tm_clock = cpu ? ptimer_clock : NULL,
+		.pt_timer.tm_cpus = tid != 0 ? 1 : arch_ncpus(),
+		.pt_cpu_tid = tid,
 		.pt_next = *last,
 		.pt_proc = p,
 		.pt_clock = a[0],
@@ -393,7 +488,7 @@ int64_t sys_timer_settime(const uint64_t *a)
 	mach_mutex_enter(&ptimer_lock);
 	err = (pt = find_ptimer(a[0])) == NULL
 	    ? -EINVAL
-	    : spec_in(a[2], pt->pt_clock, (a[1] & TIMER_ABSTIME) != 0, &spec);
+	    : spec_in(a[2], pt->pt_clock, &pt->pt_timer, (a[1] & TIMER_ABSTIME) != 0, &spec);
 	if (err == 0)
 		timer_set(&pt->pt_timer, spec.sp_at, spec.sp_every, spec.sp_wall, &old);
 	mach_mutex_exit(&ptimer_lock);
@@ -444,8 +539,8 @@ void timers_forget(struct proc *p, bool all)
 {
 	struct ptimer *pt;
 
-	if (all)
-		timer_stop(&p->p_itimer);
+	for (unsigned i = 0; all && i < ITIMERS; i++)
+		timer_stop(&p->p_itimers[i].it_timer);
 	mach_mutex_enter(&ptimer_lock);
 	while ((pt = p->p_timers) != NULL) {
 		p->p_timers = pt->pt_next;
@@ -547,8 +642,9 @@ int64_t sys_timerfd_settime(const uint64_t *a)
 	if (f == NULL)
 		return err;
 	tf = f->f_data;
-	err = (a[1] & ~3ull) != 0 ? -EINVAL
-				  : spec_in(a[2], tf->tf_clock, (a[1] & TIMER_ABSTIME) != 0, &spec);
+	err = (a[1] & ~3ull) != 0
+	    ? -EINVAL
+	    : spec_in(a[2], tf->tf_clock, &tf->tf_timer, (a[1] & TIMER_ABSTIME) != 0, &spec);
 	if (err == 0) {
 		timer_set(&tf->tf_timer, 0, 0, false, &old);
 		(void)take_count(tf);

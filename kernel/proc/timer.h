@@ -13,6 +13,14 @@ struct timer {
 	bool tm_wall;      /* timer_lock: the time of expiration is one of the wall clock */
 	uint64_t tm_every; /* timer_lock: period in ns; 0: the timer expires once */
 	/*
+	 * const. A clock of CPU time, by which tm_goal is and tm_every; NULL: arch_time_ns. timer_lock held, takes
+	 * proc_lock. Such a clock is not faster than tm_cpus times arch_time_ns: at tm_at the timer
+	 * looks whether it has expired.
+	 */
+	uint64_t (*tm_clock)(struct timer *);
+	unsigned tm_cpus; /* const */
+	uint64_t tm_goal; /* timer_lock: time of the next expiration by tm_clock */
+	/*
 	 * const. times: expirations since the last call. timer_lock held; may sleep; must set no
 	 * timer.
 	 */
@@ -37,7 +45,13 @@ void timer_stop(struct timer *);
  * by a thread of the process.
  */
 void timers_forget(struct proc *, bool all);
-/* setitimer's: SIGALRM. */
-void alarm_init(struct timer *);
+/* setitimer's: of the time, and twice of the process's CPU time. */
+#define ITIMERS 3u
+struct itimer {
+	struct timer it_timer;
+	struct proc *it_proc; /* const */
+	int it_sig;           /* const */
+};
+void itimers_init(struct proc *);
 void timers_start(void);
 #endif

@@ -467,7 +467,7 @@ static bool cpu_clock(int id, uint64_t *ns)
 	mach_mutex_enter(&proc_lock);
 	if ((id & 4) != 0) {
 		found = (u = uthread_find(pid)) != NULL && u->u_proc == this_proc();
-		*ns = found ? u->u_thread->t_run : 0;
+		*ns = found ? thread_run_ns(u->u_thread) : 0;
 	} else {
 		found = (p = proc_find(pid)) != NULL;
 		*ns = found ? proc_cpu_ns_locked(p) : 0;

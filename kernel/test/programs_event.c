@@ -165,6 +165,91 @@ static void timers_call_functions(void)
 	CHECK(timer_delete(id) == 0);
 }
 
+/* ---- timers of CPU time ---- */
+static volatile int ticks;
+static void on_tick(int sig) { (void)sig, ticks++; }
+
+static uint64_t cpu_time(clockid_t clock)
+{
+	struct timespec t;
+
+	CHECK(clock_gettime(clock, &t) == 0);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void work_until(int want, clockid_t clock, uint64_t most_ns)
+{
+	uint64_t end = cpu_time(clock) + most_ns;
+
+	while (ticks < want && cpu_time(clock) < end)
+		;
+}
+
+/* Such timers were once refused. A process that sleeps uses no such time. */
+static void timers_count_cpu_time(void)
+{
+	static const int which[2] = { ITIMER_VIRTUAL, ITIMER_PROF },
+			 sig[2] = { SIGVTALRM, SIGPROF };
+	struct itimerval t = { { 0, 20000 }, { 0, 30000 } }, left, off = { { 0, 0 }, { 0, 0 } };
+	uint64_t start;
+
+	for (unsigned i = 0; i < 2; i++) {
+		signal(sig[i], on_tick);
+		ticks = 0;
+		start = cpu_time(CLOCK_PROCESS_CPUTIME_ID);
+		CHECK(setitimer(which[i], &t, NULL) == 0);
+		CHECK(getitimer(which[i], &left) == 0 && left.it_interval.tv_usec == 20000 &&
+		    left.it_value.tv_sec == 0 && left.it_value.tv_usec > 0);
+		work_until(3, CLOCK_PROCESS_CPUTIME_ID, 20000000000);
+		CHECK(ticks >= 3 && cpu_time(CLOCK_PROCESS_CPUTIME_ID) - start >= 60000000);
+		CHECK(setitimer(which[i], &off, NULL) == 0);
+		signal(sig[i], SIG_DFL);
+	}
+}
+
+static void timers_have_clocks_of_cpu_time(void)
+{
+	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	struct itimerspec t = { { 0, 0 }, { 0, 30000000 } };
+	clockid_t own, clocks[4] = { CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID };
+	timer_t id;
+
+	CHECK(clock_getcpuclockid(0, &clocks[2]) == 0 &&
+	    pthread_getcpuclockid(pthread_self(), &clocks[3]) == 0);
+	signal(SIGUSR1, on_tick);
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t start = cpu_time(clocks[i]);
+
+		ticks = 0;
+		CHECK(
+		    timer_create(clocks[i], &ev, &id) == 0 && timer_settime(id, 0, &t, NULL) == 0);
+		work_until(1, clocks[i], 20000000000);
+		CHECK(ticks == 1 && cpu_time(clocks[i]) - start >= 30000000);
+		CHECK(timer_delete(id) == 0);
+	}
+	signal(SIGUSR1, SIG_DFL);
+	CHECK(clock_getcpuclockid(1, &own) != 0 || timer_create((clockid_t)0x7fff, &ev, &id) == -1);
+}
+
+/* The time of a thread that had a CPU to itself once stood still for all others. */
+static void cpu_time_of_others_goes_on(void)
+{
+	clockid_t clock;
+	uint64_t start;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;;)
+			;
+	CHECK(clock_getcpuclockid(pid, &clock) == 0);
+	start = cpu_time(clock);
+	for (unsigned tries = 0; tries < 2000 && cpu_time(clock) < start + 100000000; tries++)
+		usleep(10000);
+	CHECK(cpu_time(clock) >= start + 100000000);
+	kill(pid, SIGKILL);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
 /* ---- signalfd ---- */
 static void signals_are_files(void)
 {
@@ -500,6 +585,9 @@ const struct test event_tests[] = {
 	T(timers_are_files, 1),
 	T(timers_send_signals, 1),
 	T(timers_call_functions, 1),
+	T(timers_count_cpu_time, 0), /* Linux counts ticks for these two */
+	T(timers_have_clocks_of_cpu_time, 1),
+	T(cpu_time_of_others_goes_on, 1),
 	T(signals_are_files, 1),
 	T(epoll_timers_and_signals_together, 1),
 	T(sockets_meet_by_names, 1),
