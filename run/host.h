@@ -104,8 +104,9 @@ int hostfd_guard(int fd);
 /* The same, but the descriptor stays open across execve(). */
 int hostfd_guard_kept(int fd);
 /*
- * A descriptor for a child that is about to be forked: hostfd_lend moves it as above. In the parent hostfd_unlend closes it after the
- * fork; in the child hostfd_keep_lent returns its number, and it is the child's. h_lock W.
+ * A descriptor for a child that is about to be forked. hostfd_lend leaves its number as it is: to move it, the limit would have to be raised,
+ * and a process that another thread makes by vfork meanwhile would inherit that. In the parent hostfd_unlend closes it after the
+ * fork; in the child, which has one thread, hostfd_keep_lent moves it as above, and it is the child's. h_lock W.
  */
 void hostfd_lend(int fd);
 void hostfd_unlend(void);

@@ -90,7 +90,7 @@ static int add_guarded(int n)
 
 int hostfd_guard(int fd) { return add_guarded(move_up(fd)); }
 
-void hostfd_lend(int fd) { atomic_store(&lent, move_up(fd)); }
+void hostfd_lend(int fd) { atomic_store(&lent, fd); }
 
 void hostfd_unlend(void)
 {
@@ -100,7 +100,7 @@ void hostfd_unlend(void)
 		(void)sys_call1(SYS_close, fd);
 }
 
-int hostfd_keep_lent(void) { return add_guarded(atomic_exchange(&lent, -1)); }
+int hostfd_keep_lent(void) { return hostfd_guard(atomic_exchange(&lent, -1)); }
 
 int hostfd_guard_kept(int fd)
 {

@@ -431,9 +431,53 @@ static int limit_of_files(void)
 	return 0;
 }
 
+/* Asks the kernel itself: the runtime's own answer waits until the limit is right. */
+static void *watch_kernels_limit(void *arg)
+{
+	const struct rlimit *want = arg;
+	long differs = 0, r;
+
+	while (!atomic_load(&over)) {
+		struct rlimit is = { 0 };
+
+		__asm__ volatile("syscall"
+				 : "=a"(r)
+				 : "0"(SYS_getrlimit), "D"(RLIMIT_NOFILE), "S"(&is)
+				 : "rcx", "r11", "memory");
+		differs += is.rlim_cur != want->rlim_cur;
+	}
+	return (void *)differs;
+}
+
+/* A fork raises no limit that a process which another thread makes meanwhile would inherit. */
+static int limit_in_forks(void)
+{
+	struct rlimit is;
+	void *differs;
+	pthread_t t;
+
+	EXPECT(getrlimit(RLIMIT_NOFILE, &is) == 0);
+	is.rlim_cur = 500;
+	atomic_store(&over, 0);
+	EXPECT(setrlimit(RLIMIT_NOFILE, &is) == 0 &&
+	    pthread_create(&t, NULL, watch_kernels_limit, &is) == 0);
+	for (unsigned i = 0; i < 300; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(0);
+		EXPECT(waitpid(pid, NULL, 0) == pid);
+	}
+	atomic_store(&over, 1);
+	EXPECT(pthread_join(t, &differs) == 0);
+	printf("another limit: %ld times\n", (long)differs);
+	return 0;
+}
+
 const struct scenario odd_scenarios[] = {
 	{ "killed-at-birth", killed_at_birth },
 	{ "limit-of-files", limit_of_files },
+	{ "limit-in-forks", limit_in_forks },
 	{ "last-thread-ends", last_thread_ends },
 	{ "clone-words", clone_words },
 	{ "clone-descriptors", clone_descriptors },
