@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""run_orphan_test.py QUIRE: a hosted process ends when its supervisor has been killed, whatever the process waits for.
+"""run_orphan_test.py QUIRE: a hosted process ends when its supervisor, or its store's keeper, has been killed, whatever the
+process waits for.
 
 The supervisor alone finds a lock's dead owner, and it keeps quire-far alive. So after its death a lock may stay taken
 for ever, and a request unanswered. In each case the program's service thread waits for another process when the
@@ -125,19 +126,31 @@ def all_end():
     until(lambda: not tidy.processes_marked(MARK), "the end of %s" % [(pid, name_of(pid)) for pid in tidy.processes_marked(MARK)])
 
 
-def the_lock_of_a_dead_keeper(*before):
-    """The keeper is killed with the supervisor, and has the store's lock: the test writes the lock's word as the keeper
-    would, while the keeper is stopped."""
+def lock_by_keeper(kill, *before):
+    """The store's lock is the keeper's: the test writes the lock's word as the keeper would, while the keeper is stopped.
+    kill(run, keeper) is called when a thread waits for the lock; then all must end."""
     p, pid = start("--swap", SWAP + ":64M", before=before)
-    os.kill(the("quire-keeper"), signal.SIGSTOP)
+    keeper = the("quire-keeper")
+    os.kill(keeper, signal.SIGSTOP)
     with store_of(pid) as store:
         assert struct.unpack_from("<Q", store, 0)[0] == 0x71706f6f6c303032, "this is no store"
         assert struct.unpack_from("<I", store, LOCK_AT)[0] == 0, "the store's lock is taken"
         struct.pack_into("<I", store, LOCK_AT, KEEPER)
         go_on(p)
         until(lambda: struct.unpack_from("<I", store, LOCK_AT)[0] == KEEPER | WAITERS, "a thread waits for the lock")
-        kill_supervisor(p)
+        kill(p, keeper)
     all_end()
+    p.wait()
+
+
+def the_lock_of_a_dead_keeper():
+    """The keeper is killed with the supervisor."""
+    lock_by_keeper(lambda p, keeper: kill_supervisor(p))
+
+
+def the_lock_of_a_keeper_that_is_killed_alone():
+    """The supervisor ends the connections of the processes that had the keeper's store."""
+    lock_by_keeper(lambda p, keeper: os.kill(keeper, signal.SIGKILL))
 
 
 def the_lock_of_a_dead_keeper_in_a_pid_namespace():
@@ -145,7 +158,7 @@ def the_lock_of_a_dead_keeper_in_a_pid_namespace():
     space = ["unshare", "--pid", "--fork"]
     if subprocess.run(space + ["true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
         raise Skip("no PID namespace can be made here")
-    the_lock_of_a_dead_keeper(*space)
+    lock_by_keeper(lambda p, keeper: kill_supervisor(p), *space)
 
 
 def the_answer_of_a_stopped_quire_far():
@@ -163,7 +176,7 @@ def the_answer_of_a_stopped_quire_far():
     all_end()
 
 
-CASES = [the_lock_of_a_dead_keeper, the_lock_of_a_dead_keeper_in_a_pid_namespace, the_answer_of_a_stopped_quire_far]
+CASES = [the_lock_of_a_dead_keeper, the_lock_of_a_keeper_that_is_killed_alone, the_lock_of_a_dead_keeper_in_a_pid_namespace, the_answer_of_a_stopped_quire_far]
 
 
 def main():
