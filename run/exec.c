@@ -258,6 +258,8 @@ long exec_call(long nr, const long *a)
 	long r;
 
 	affinity_exec();
+	if (hosted && !host_own_process())
+		hostfd_exec();
 	if (!hosted)
 		return sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
 	if ((r = measure_env(&e)) != 0)

@@ -171,6 +171,7 @@ static struct rlimit limit_raise(void)
 	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&was) != 0)
 		return (struct rlimit){ 0 };
 	most = (struct rlimit){ was.rlim_max, was.rlim_max };
+	hostfd_limit_raised(was.rlim_cur, most.rlim_cur);
 	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&most, 0);
 	return was;
 }

@@ -96,6 +96,11 @@ _Noreturn void host_stop(const char *what, long rc);
 void hostfd_limit_enter(void);
 void hostfd_limit_exit(void);
 void hostfd_limit_forked(void); /* in a forked child, alone */
+/* The soft limit is about to be raised for a moment; the program has set the limit. */
+void hostfd_limit_raised(uint64_t from, uint64_t to);
+void hostfd_limit_set(void);
+/* In a process made by vfork, before it executes a program: it has its parent's limit, although that was raised when it was made. */
+void hostfd_exec(void);
 /*
  * Moves a descriptor of the runtime to a high number that the program does not use, close-on-exec.
  * Returns the new number.

@@ -8,8 +8,8 @@
  * table of a process, copied at each fork, is as long as its highest number.
  *
  * While a descriptor gets its number the soft limit is higher than the program knows. limit_lock is held meanwhile: the program's
- * own calls about the limit (limits.c) and its forks wait for it. The thread that makes a process by vfork does not; most
- * descriptors are made while the process has one thread.
+ * own calls about the limit (limits.c) and its forks wait for it. The thread that makes a process by vfork or posix_spawn does not, so
+ * such a process may have the raised limit: before it executes a program it gets the limit of its parent (hostfd_exec).
  *
  * Lock: limit_lock; innermost, its holder has all signals blocked. The list has none: it changes in the constructor, in a forked child,
  * and where a process changes its store, by one thread.
@@ -40,6 +40,36 @@ static _Atomic int lent = -1;
 
 static struct mach_mutex limit_lock;
 
+/*
+ * The soft limits of the last raise; raised_to is 0 if there was none, or the program has set the
+ * limit since.
+ */
+static _Atomic uint64_t raised_from, raised_to;
+
+void hostfd_limit_raised(uint64_t from, uint64_t to)
+{
+	atomic_store(&raised_from, from);
+	atomic_store(&raised_to, to);
+}
+
+void hostfd_limit_set(void) { atomic_store(&raised_to, 0); }
+
+void hostfd_exec(void)
+{
+	uint64_t from = atomic_load(&raised_from), to = atomic_load(&raised_to);
+	struct rlimit own, parents;
+
+	if (to == 0 || sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&own) != 0 ||
+	    own.rlim_cur != to ||
+	    sys_call4(SYS_prlimit64, sys_call0(SYS_getppid), RLIMIT_NOFILE, 0, (long)&parents) != 0)
+		return;
+	/* the parent has its own limit again, or is still raising it */
+	if (parents.rlim_cur != from && parents.rlim_cur != to)
+		return;
+	own.rlim_cur = from;
+	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&own, 0);
+}
+
 void hostfd_limit_enter(void) { mach_mutex_enter(&limit_lock); }
 void hostfd_limit_exit(void) { mach_mutex_exit(&limit_lock); }
 void hostfd_limit_forked(void) { mach_mutex_init(&limit_lock, 5, "descriptors"); }
@@ -58,6 +88,7 @@ static int move_up(int fd)
 		more.rlim_cur =
 		    rl.rlim_cur + FDROOM < rl.rlim_max ? rl.rlim_cur + FDROOM : rl.rlim_max;
 		if (base == (long)rl.rlim_cur) {
+			hostfd_limit_raised(rl.rlim_cur, more.rlim_cur);
 			raised = sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0) == 0;
 			if ((long)more.rlim_cur < base + FDROOM)
 				base = (long)more.rlim_cur - FDROOM;

@@ -149,6 +149,8 @@ static long call_by_kind(int resource, const struct rlimit *set, struct rlimit *
 	if (resource == RLIMIT_NOFILE) {
 		hostfd_limit_enter();
 		r = sys_call4(SYS_prlimit64, 0, resource, (long)set, (long)get);
+		if (r == 0 && set != NULL)
+			hostfd_limit_set();
 		hostfd_limit_exit();
 		return r;
 	}
