@@ -178,11 +178,15 @@ static void slot_count_down(struct slot *s)
 static void take_used(struct disk *d)
 {
 	while (d->d_seen != d->d_used->idx) {
-		unsigned head = d->d_used->ring[d->d_seen % QSIZE].id, i = head;
-		struct req *r = &d->d_req[head];
-		struct slot *s = &d->d_slot[r->rq_slot];
+		unsigned head, i;
+		struct req *r;
+		struct slot *s;
 
+		/* the index, and only then what the device wrote before it */
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		head = i = d->d_used->ring[d->d_seen % QSIZE].id;
+		r = &d->d_req[head];
+		s = &d->d_slot[r->rq_slot];
 		d->d_seen++;
 		if (r->rq_status != 0) {
 			d->d_count.bc_errors++;
