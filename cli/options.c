@@ -138,7 +138,7 @@ static int take_swap(struct swap_option *o, char *text)
 /* Is the text "SCHEME://…"? */
 static bool is_url(const char *text)
 {
-	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz+");
+	size_t n = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+");
 
 	return n > 0 && strncmp(text + n, "://", 3) == 0;
 }

@@ -40,7 +40,7 @@ const char *far_user_end(const char *url)
 		return NULL;
 	host += 3;
 	return memrchr(
-	    host, '@', strncmp(url, "redis", 5) == 0 ? strlen(host) : strcspn(host, "/?"));
+	    host, '@', strncasecmp(url, "redis", 5) == 0 ? strlen(host) : strcspn(host, "/?"));
 }
 
 bool far_has_password(const char *url)

@@ -36,7 +36,7 @@ static bool refuse_url(char why[FAR_WHY], const char *what)
 static const struct scheme *scheme_of(const char *text)
 {
 	for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
-		if (strncmp(text, schemes[i].name, strlen(schemes[i].name)) == 0)
+		if (strncasecmp(text, schemes[i].name, strlen(schemes[i].name)) == 0)
 			return &schemes[i];
 	return NULL;
 }

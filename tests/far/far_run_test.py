@@ -535,7 +535,7 @@ def check_says_in_one_line_what_is_wrong():
                           ("rediss://127.0.0.1:%d" % r.port, "is it a TLS port?"), (small.url(), "too small"), (fixed.url(), "read-only"),
                           ("nbd://127.0.0.1:1", "refused"),
                           (named.url() + "/mine", "no export of that name"), (closed.url(), "use nbds://"), ("nbd://nowhere.invalid", "not known"), ("nbd://127.0.0.1:%d" % r.port, "does not answer"),
-                          ("nbd+unix:///?socket=/nowhere", "No such file"), ("gopher://x", "known are")):
+                          ("nbd+unix:///?socket=/nowhere", "No such file"), ("gopher://x", "known are"), ("GOPHER://x", "known are")):
             p = subprocess.run([QUIRE, "check", "--far-timeout", "1s", url], capture_output=True, text=True, timeout=60)
             assert p.returncode == 125 and p.stdout == "" and p.stderr.count("\n") == 1 and word in p.stderr, "%s: %s" % (url, p.stderr)
         p = subprocess.run([QUIRE, "check", "nbd://127.0.0.1:1", "--far-timeout", "300ms"], capture_output=True, text=True, timeout=60)

@@ -494,7 +494,7 @@ def redis_whose_certificate_is_expired_or_of_another_name_is_refused_at_once():
 # ---- words ----
 @needs()
 def mistakes_are_named():
-    for url, word in (("ftp://x", "known are"), ("nbd://", "no host"), ("redis://h:99999", "port"), ("redis://h/x", "number"),
+    for url, word in (("ftp://x", "known are"), ("nbd://", "no host"), ("NBD://", "no host"), ("redis://h:99999", "port"), ("redis://h/x", "number"),
                       ("redis+cluster://a,b/1", "database 0"), ("nbd+unix:///x", "socket=PATH"), ("nbd://u@h", "user name"),
                       ("redis://a,b", "redis+cluster"), ("redis://%zz@h", "%XX"), ("nbd://" + "h" * 300, "too long")):
         refused(url, word)
