@@ -27,7 +27,7 @@ SWAP = os.path.join(FOLDER, "swap")
 QUIRE = reach.reachable(FOLDER, sys.argv[1])
 MARK = b"QUIRE_TEST_MARK=" + FOLDER.encode()
 WAITERS = 0x80000000        # store/pool_lock.c
-KEEPER = 512 + 1            # the keeper's tag (FAMILY_PROCS), as the lock's word has it
+KEEPER = 1024 + 1           # the keeper's tag (TAGS in cli/run.h), as the lock's word has it
 LOCK_AT = 8                 # of ps_lock in the store's memory
 # Its memory does not fit. It waits for a line before it reads all of it again.
 PROGRAM = """
@@ -123,7 +123,7 @@ def kill_supervisor(p):
 
 
 def all_end():
-    until(lambda: not tidy.processes_marked(MARK), "the end of %s" % [(pid, name_of(pid)) for pid in tidy.processes_marked(MARK)])
+    until(lambda: not tidy.processes_marked(MARK), "the end of %s" % tidy.processes_marked(MARK))
 
 
 def lock_by_keeper(kill, *before):
