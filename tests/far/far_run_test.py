@@ -460,8 +460,8 @@ def an_nbd_export_is_for_one_run_at_a_time():
         assert first.returncode == 0
         equal("--swap", n.url())  # the stamp went with the run
         p = half("--swap", n.url(), env=marked(n.port))
-        for pid in processes_of(n.port):
-            os.kill(pid, signal.SIGKILL)
+        os.kill(processes_of(n.port, "quire-far")[0], signal.SIGKILL)  # first: it takes its stamp away when quire has ended
+        p.kill()
         p.communicate()
         with open(path, "rb") as disk:
             disk.seek(-65536, os.SEEK_END)
