@@ -364,21 +364,23 @@ enum { ROOMS = 64 };
 
 /*
  * Takes nearly all room by files without names, without writing to them; returns the number of
- * files.
+ * files. The size is refused where a file may not be so large, too: several of half of it follow.
  */
 static unsigned take_room(const char *dir, off_t size, int *fds)
 {
 	unsigned files = 0;
 	char name[64];
 
-	for (; size >= (off_t)(2 * MIB) && files < ROOMS; size /= 2) {
+	while (size >= (off_t)(2 * MIB) && files < ROOMS) {
 		snprintf(name, sizeof(name), "%s/room%u", dir, files);
 		fds[files] = open(name, O_RDWR | O_CREAT, 0644);
 		unlink(name);
-		if (posix_fallocate(fds[files], 0, size) == 0)
+		if (posix_fallocate(fds[files], 0, size) == 0) {
 			files++;
-		else
-			close(fds[files]);
+			continue;
+		}
+		close(fds[files]);
+		size /= 2;
 	}
 	return files;
 }
