@@ -115,6 +115,7 @@ void kernel_main(void)
 	if (arch_cmdline_is_cut())
 		kpanic("the command line is longer than %u bytes", ARCH_CMDLINE_MAX - 1);
 	idle_begin();
+	thread_init();
 	arch_tick_start();
 	memory_init();
 	if ((t = thread_new(init_main, NULL, "init")) == NULL)

@@ -33,6 +33,7 @@ static struct thread *sleepers; /* sched_lock: list by t_timenext, in the order 
 static struct thread *dead;     /* sched_lock: by t_next */
 struct waitq swapin_queue, swapper_queue;
 static unsigned nthreads; /* sched_lock */
+static bool eager;        /* for tests (sched.eager=1): a thread yields after it has woken others */
 static uint8_t boot_stacks[BOOT_STACKS][STACK_BYTES] __attribute__((aligned(16)));
 static bool boot_used[BOOT_STACKS]; /* sched_lock */
 static struct thread boot_threads[BOOT_STACKS];
@@ -158,6 +159,8 @@ static void poke_idle(void)
 static void make_runnable(struct thread *t)
 {
 	KASSERT(spin_held(&sched_lock));
+	if (eager)
+		arch_kcpu()->k_resched = true;
 	if (t->t_waitq != NULL)
 		queue_remove(t->t_waitq, t);
 	deadline_remove(t);
@@ -359,6 +362,8 @@ void wake(struct waitq *q)
 
 	wake_all(q);
 	spin_unlock(&sched_lock, irq);
+	if (irq && eager)
+		kernel_preempt();
 }
 
 void thread_pause(void)
@@ -371,6 +376,8 @@ void thread_pause(void)
 }
 
 /* ---- life ---- */
+void thread_init(void) { eager = cmdline_number("sched.eager", 0) != 0; }
+
 void thread_boot(struct thread *t, uint64_t stack, uint64_t top)
 {
 	struct kcpu *k = arch_kcpu();

@@ -73,6 +73,7 @@ void preempt_off(void);
 void preempt_on(void);
 
 /* ---- threads ---- */
+void thread_init(void); /* reads the options of the command line */
 void thread_boot(struct thread *, uint64_t stack,
     uint64_t top); /* makes the running code a thread of this CPU */
 /* makes a thread that is not runnable yet; NULL: no memory */

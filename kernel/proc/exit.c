@@ -15,8 +15,6 @@ static void leave_space(struct proc *p)
 {
 	struct as *as = p->p_as;
 
-	arch_cur()->t_hat = NULL;
-	arch_load_space(NULL);
 	mach_mutex_enter(
 	    &proc_lock); /* other threads take a reference to this process's space under this lock */
 	p->p_as = NULL;
@@ -85,7 +83,6 @@ static void tell_parent(struct proc *p, struct proc *parent)
 static void proc_end(struct proc *p)
 {
 	struct proc *parent;
-	bool irq;
 
 	if (p == init_proc)
 		end_other_processes();
@@ -110,12 +107,10 @@ static void proc_end(struct proc *p)
 	p->p_zombie = true;
 	parent = p->p_parent;
 	tell_parent(p, parent);
-	mach_mutex_exit(&proc_lock);
-	irq = spin_lock(&sched_lock);
-	wake_all(&parent->p_wait);
+	wake(&parent->p_wait); /* without proc_lock the parent, too, could end and be freed */
 	if (init_proc != NULL)
-		wake_all(&init_proc->p_wait);
-	spin_unlock(&sched_lock, irq);
+		wake(&init_proc->p_wait);
+	mach_mutex_exit(&proc_lock);
 }
 
 void uthread_exit(int code)
@@ -132,6 +127,12 @@ void uthread_exit(int code)
 		(void)copy_out(u->u_clear_tid, &zero, sizeof(zero));
 		(void)futex_wake_addr(u->u_clear_tid, 1);
 	}
+	/*
+	 * Another thread that executes a program or ends the process frees the space, and the process, once this thread is
+	 * counted out. So from here on the thread uses no memory of the program, and it leaves the space first.
+	 */
+	arch_cur()->t_hat = NULL;
+	arch_load_space(NULL);
 	mach_mutex_enter(&proc_lock);
 	for (q = &p->p_threads; *q != u; q = &(*q)->u_next)
 		;
@@ -140,12 +141,10 @@ void uthread_exit(int code)
 	p->p_cpu_ns += arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since);
 	if (last && !p->p_exiting)
 		p->p_status = (code & 0xff) << 8;
-	mach_mutex_exit(&proc_lock);
 	wake(&p->p_wait);
+	mach_mutex_exit(&proc_lock);
 	if (last)
 		proc_end(p);
-	arch_cur()->t_hat = NULL;
-	arch_load_space(NULL);
 	arch_cur()->t_user = NULL;
 	arch_cur()->t_proc = NULL;
 	signal_discard(&u->u_signals);

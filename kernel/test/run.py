@@ -185,6 +185,14 @@ def test_a_cpu_that_starts_late_is_counted(m):
     return status == 0 and said(text) == '3\n', text
 
 
+def test_a_woken_thread_runs_at_once(m):
+    # a thread that ended had told so before it left the space: the thread that executed a program freed the space first
+    tests = (HERE / 'programs_race.c').read_text().partition('race_tests[] = {')[2].partition('};')[0]
+    names = re.findall(r'^\tT\((\w+), \d\),$', tests, re.M)
+    status, text = m.boot(24, 'sched.eager=1 init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)), silence=60)
+    return status == 0 and all('ok %s\n' % name in text for name in names), text
+
+
 def test_no_shootdown_is_found_out(m):
     right, text = m.boot(24, 'init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
     if right != 0 or 'hot thread: 0 wrong' not in text:
