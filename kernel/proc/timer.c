@@ -382,13 +382,14 @@ static uint64_t ptimer_clock(struct timer *t)
  */
 static bool is_cpu_clock(int clock, int *tid)
 {
-	int id = ~(clock >> 3);
+	int id;
 	const struct uthread *u;
 	bool own;
 
 	*tid = clock == 3 ? this_uthread()->u_tid : 0;
 	if (clock >= 0 || (clock & 3) == 3)
 		return clock == 2 || clock == 3;
+	id = ~clock >> 3;
 	if (!(clock & 4))
 		return id == 0 || id == this_proc()->p_pid;
 	*tid = id != 0 ? id : this_uthread()->u_tid;
