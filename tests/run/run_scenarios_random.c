@@ -150,7 +150,8 @@ static long one_call(unsigned op, char *p, size_t len, unsigned k)
 
 /* ---- reading and writing ---- */
 static int file, pipe_end[2], sock[2];
-static char other[64u << 10]; /* memory of the program that is never managed */
+enum { OTHER = 64u << 10 };
+static char *other; /* OTHER bytes that no random call changes the mapping of */
 
 /* The result of a call and its errno, with what has been read. */
 static long outcome(uint64_t h, long r)
@@ -170,7 +171,7 @@ static uint64_t drain(int fd)
 	ssize_t n;
 
 	set_blocking(fd, false);
-	while ((n = read(fd, other, sizeof other)) > 0)
+	while ((n = read(fd, other, OTHER)) > 0)
 		for (ssize_t i = 0; i < n; i += 97)
 			h = mix(h, (unsigned char)other[i]);
 	set_blocking(fd, true);
@@ -236,7 +237,7 @@ static long by_file(char *p, size_t len)
 static long by_socket(char *p, size_t len)
 {
 	struct iovec from[2] = { { p, len }, { place(), 1000 } },
-		     to[2] = { { (char *)place() + 8, 2000 }, { other, sizeof other } };
+		     to[2] = { { (char *)place() + 8, 2000 }, { other, OTHER } };
 	struct msghdr out = { .msg_iov = from, .msg_iovlen = 2 },
 		      in = { .msg_iov = to, .msg_iovlen = 2 };
 	long r = sendmsg(sock[0], &out, MSG_DONTWAIT),
@@ -329,6 +330,7 @@ static void open_all(void)
 {
 	struct sigaction sa = { .sa_handler = use_stack, .sa_flags = SA_ONSTACK };
 
+	other = map(OTHER);
 	file = memfd_create("random-io", 0);
 	EXPECT(file >= 0 && ftruncate(file, PAGES * PAGE) == 0);
 	for (unsigned i = 0; i < PAGES; i++)
@@ -344,6 +346,7 @@ static void close_all(void)
 
 	for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++)
 		EXPECT(close(fds[i]) == 0);
+	EXPECT(munmap(other, OTHER) == 0);
 }
 
 /* ---- runs ---- */
