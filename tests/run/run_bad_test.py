@@ -686,18 +686,20 @@ except BlockingIOError as e: print(e)
 
 def no_process_vm_readv():
     """Some sandboxes forbid the call. Pages shared with a child were then read through a file, whose descriptor was
-    one of the program's numbers."""
+    one of the program's numbers. While a fork lasts, the child's connection may have such a number (man quire): then no
+    number is taken here."""
     program = """
 import ctypes, mmap, os, threading
 libc = ctypes.CDLL(None)
-memory, ended = [bytearray(os.urandom(4096) * 256) for _ in range(10)], []
+memory, ended, forks = [bytearray(os.urandom(4096) * 256) for _ in range(10)], [], threading.Lock()
 memory += [mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(4)]
 def numbers():
     seen = set()
     while not ended:
-        fd = os.open('/dev/null', os.O_RDONLY)
-        seen.add(fd)
-        os.close(fd)
+        with forks:
+            fd = os.open('/dev/null', os.O_RDONLY)
+            seen.add(fd)
+            os.close(fd)
     print(len(seen))
 r, w = os.pipe()
 t = threading.Thread(target=numbers)
@@ -705,7 +707,7 @@ t.start()
 pids = []
 for i in range(8):
     for x in memory: x[::4096] = bytes([i]) * len(x[::4096])
-    pids.append(os.fork())
+    with forks: pids.append(os.fork())
     if pids[-1] == 0:
         os.close(w)
         os.read(r, 1)
