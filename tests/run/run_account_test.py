@@ -140,7 +140,8 @@ def what_the_kernel_held_comes_back():
             continue
         for report, sizes in (few, many):
             for used, free in zip(sizes[::2], sizes[1::2]):
-                check(used > free + 4, kind, "holds nothing:", sizes)
+                # the budget is 8 MiB; what is in use of it when nothing is held differs from run to run
+                check(used > 9, kind, "holds nothing:", sizes)
                 check(free < 8, kind, "has not come back:", sizes)
             beyond = report["beyond_bytes"]
             check((beyond > STEP) == (kind == "ring" or not pages_move()), kind, "beyond the budget:", beyond)
