@@ -29,6 +29,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import cases
 import reach
 import stacks
 import tidy
@@ -48,10 +49,6 @@ NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 def clean():
     tidy.end_marked(MARK)
     tidy.remove_folder(FOLDER)
-
-
-class Skip(Exception):
-    pass
 
 
 def check(ok, *what):
@@ -154,22 +151,22 @@ def child_of(pid):
 
 def tmpfs(size):
     if not ROOT:
-        raise Skip("mounting a small file system needs root")
+        raise cases.Skip("mounting a small file system needs root")
     where = tempfile.mkdtemp(dir=FOLDER)
     if run(["mount", "-t", "tmpfs", "-o", "size=" + size, "quire-test", where])[0] != 0:
-        raise Skip("no file system can be mounted here")
+        raise cases.Skip("no file system can be mounted here")
     return where
 
 
 def disk(size):
     """A small file system on a separate disk."""
     if not ROOT:
-        raise Skip("mounting a small file system needs root")
+        raise cases.Skip("mounting a small file system needs root")
     where, image = tempfile.mkdtemp(dir=FOLDER), tempfile.mktemp(dir=FOLDER)
     if run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", "-N", "64", image, size])[0] != 0:
-        raise Skip("no file system can be made here")
+        raise cases.Skip("no file system can be made here")
     if run(["mount", "-o", "loop", image, where])[0] != 0:
-        raise Skip("no file system can be mounted here")
+        raise cases.Skip("no file system can be mounted here")
     os.unlink(image)
     return where
 
@@ -417,7 +414,7 @@ def address_space():
 def no_proc():
     """The line once said that Quire was not installed completely, and check reported no error."""
     if not ROOT:
-        raise Skip("unmounting /proc needs root")
+        raise cases.Skip("unmounting /proc needs root")
     for command in (["run", "true"], ["check"]):
         status, out, err = run(["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", QUIRE] + command)
         check((status, out, err.count("\n")) == (125, "", 1) and "mount -t proc" in err, command, status, out, err)
@@ -434,7 +431,7 @@ def other_root():
     """A program executed after a chroot is hosted if the runtime is found there; else a line says that the program is
     not hosted."""
     if not ROOT:
-        raise Skip("chroot needs root")
+        raise cases.Skip("chroot needs root")
     root = tempfile.mkdtemp(dir=FOLDER)
     libraries = [w for w in run(["ldd", HELPER])[1].split() if w.startswith("/")]
     for path in libraries + [HELPER]:
@@ -557,7 +554,7 @@ def program_sees_the_machine():
 
 def set_uid():
     if not ROOT:
-        raise Skip("making a set-uid program needs root")
+        raise cases.Skip("making a set-uid program needs root")
     copy = os.path.join(FOLDER, "setuid")
     shutil.copy(HELPER, copy)
     os.chmod(copy, 0o4755)
@@ -575,12 +572,12 @@ def set_uid():
 
 def no_permission():
     if not ROOT:
-        raise Skip("becoming somebody without rights needs root")
+        raise cases.Skip("becoming somebody without rights needs root")
     with open("/proc/sys/vm/unprivileged_userfaultfd") as f:
         if f.read().strip() != "0":
-            raise Skip("everybody may use userfaultfd here")
+            raise cases.Skip("everybody may use userfaultfd here")
     if os.path.exists("/dev/userfaultfd") and os.stat("/dev/userfaultfd").st_mode & 0o006:
-        raise Skip("everybody may open /dev/userfaultfd here")
+        raise cases.Skip("everybody may open /dev/userfaultfd here")
     status, out, err = run(NOBODY + [QUIRE, "run", "--memory", "64M", "true"])
     check(status == 125 and err.count("\n") == 1, status, err)
     for word in ("vm.unprivileged_userfaultfd", "/dev/userfaultfd"):
@@ -593,16 +590,16 @@ def device_permission():
     """An ordinary user with access to /dev/userfaultfd: a node of the same device is mounted over it in a separate
     mount namespace."""
     if not ROOT:
-        raise Skip("making a device node needs root")
+        raise cases.Skip("making a device node needs root")
     if not os.path.exists("/dev/userfaultfd"):
-        raise Skip("no /dev/userfaultfd")
+        raise cases.Skip("no /dev/userfaultfd")
     node, dev = os.path.join(FOLDER, "device"), os.stat("/dev/userfaultfd").st_rdev
     os.chmod(FOLDER, 0o755)
     script = ("mknod %s c %d %d && chmod 666 %s && mount --bind %s /dev/userfaultfd && exec \"$@\""
               % (node, os.major(dev), os.minor(dev), node, node))
     argv = ["unshare", "-m", "sh", "-c", script, "sh"]
     if run(argv + ["sh", "-c", "test -c /dev/userfaultfd"])[0] != 0:
-        raise Skip("no mount space of our own")
+        raise cases.Skip("no mount space of our own")
     os.unlink(node)
     status, out, err = run(argv + NOBODY + [QUIRE, "run", "--memory", "8M", "--report", "json", HELPER, "children", "3", "3000"])
     check(status == 0 and out.count("touched 3000 pages") == 3, status, out, err)
@@ -831,7 +828,7 @@ def killed_supervisor():
 def network_space():
     """A program in another network namespace once did not find the family's socket, and ran without a limit."""
     if run(["unshare", "-n", "true"])[0] != 0:
-        raise Skip("no network name space of our own")
+        raise cases.Skip("no network name space of our own")
     where = os.path.join(FOLDER, "report")
     for argv in (["touch", "6000", "2"], ["children", "3", "3000"]):
         status, out, err = quire("--memory", "8M", "--report", "json:" + where, "unshare", "-n", HELPER, *argv)
@@ -848,7 +845,7 @@ def killed_over_a_space_of_numbers():
     """The first process of a PID namespace is not killed by signals from within: it once continued without a limit,
     its service thread spinning."""
     if run(["unshare", "-p", "-f", "true"])[0] != 0:
-        raise Skip("no space of process numbers of our own")
+        raise cases.Skip("no space of process numbers of our own")
     for argv in ([HELPER, "loop", "2500"], [HELPER, "signal"]):
         p = start([QUIRE, "run", "--memory", "16M", "unshare", "-p", "-f"] + argv)
         ready(p)
@@ -923,7 +920,7 @@ def few_processes():
     try:
         os.mkdir(pids)
     except OSError as e:
-        raise Skip("no group of processes can be made here: %s" % e)
+        raise cases.Skip("no group of processes can be made here: %s" % e)
     try:
         for most in range(1, 8):
             with open(pids + "/pids.max", "w") as f:
@@ -1128,33 +1125,6 @@ def all_cases():
     return 1 if counts[0] else 0
 
 
-def main():
-    names = sys.argv[4:]
-    if not names:
-        return all_cases()
-    failed = skipped = 0
-    for case in CASES:
-        if case.__name__ not in names:
-            continue
-        began, word, why = time.monotonic(), "ok", ""
-        try:
-            case()
-            gone()
-        except Skip as e:
-            word, why, skipped = "skip", str(e), skipped + 1
-        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
-            word, why, failed = "FAIL", str(e), failed + 1
-            tidy.end_marked(MARK)
-        print("%-5s %-24s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why[:1500]), flush=True)
-    print("%d failed, %d skipped" % (failed, skipped))
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    call_off = tidy.after_kill(clean)
-    try:
-        result = main()
-    finally:
-        clean()
-        call_off()
-    sys.exit(result)
+    tidy.leave_nothing(clean)
+    sys.exit(cases.run(CASES, sys.argv[4:], after=gone, mark=MARK) if sys.argv[4:] else all_cases())

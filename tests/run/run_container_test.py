@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`quire run` and libquire with the rights of a container's default profile.
 
-    run_container_test.py QUIRE HELPER SANDBOX LIBTEST
+    run_container_test.py QUIRE HELPER SANDBOX LIBTEST [CASE ...]
 
 SANDBOX (sandbox.c) takes Docker's default capabilities and denies userfaultfd, io_uring, process_madvise and pidfd_getfd,
 once with EPERM and once with ENOSYS. The same programs print the same natively and in each sandbox. If podman and
@@ -23,6 +23,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import cases
 import stacks
 import tidy
 
@@ -135,9 +136,9 @@ def parent(pid):
 
 
 def podman():
-    """The recipe, in a container with the profile that Podman ships. Returns the reason for a skip."""
+    """The recipe, in a container with the profile that Podman ships."""
     if not shutil.which("podman") or not shutil.which("runc"):
-        return "no podman and runc here"
+        raise cases.Skip("no podman and runc here")
     root, quire = os.path.join(FOLDER, "root"), "/quire/" + os.path.basename(QUIRE)
     for name in ("proc", "sys", "dev", "tmp", "var/tmp", "quire", "etc"):
         os.makedirs(os.path.join(root, name))
@@ -153,7 +154,7 @@ def podman():
          "run", "--rm", "--cgroup-parent", CGROUP, "--network", "none", "--runtime", "runc"] + limit
     status, out, err = run(argv + ["--rootfs", root, "/helper", "touch", "10", "1"])
     if status != 0:
-        return "podman cannot run a container here: " + err.strip()[-200:]
+        raise cases.Skip("podman cannot run a container here: " + err.strip()[-200:])
     status, out, err = run(argv + ["--rootfs", root, quire, "check"])
     check(status == 125 and "--device /dev/userfaultfd" in err, status, out, err)
     for how in (["--device", "/dev/userfaultfd"], ["--cap-add", "SYS_PTRACE", "--security-opt", "seccomp=unconfined"]):
@@ -161,7 +162,6 @@ def podman():
         check(got[:2] == (0, "touched 6000 pages\n") and json.loads(got[2])["pages_out"] > 1000, how, got)
     status, out, err = run(argv + ["--memory", "64m", "--device", "/dev/userfaultfd", "--rootfs", root, quire, "check"])
     check(status == 0 and "64 MiB in this machine or container" in out, status, out, err)
-    return None
 
 
 def clean():
@@ -173,23 +173,17 @@ def clean():
     tidy.remove_folder(FOLDER)
 
 
+CASES = [programs, library, says, keeper_ends_without_close_range, cost, podman]
+
+
 def main():
-    failed = 0
     if os.geteuid() != 0 or not os.path.exists("/dev/userfaultfd"):
         print("needs root and /dev/userfaultfd")
         return 77
     if run([SANDBOX, "eperm", "true"])[0] != 0:
         print("no filter can be installed here")
         return 77
-    for case in (programs, library, says, keeper_ends_without_close_range, cost, podman):
-        began, word, why = time.monotonic(), "ok", ""
-        try:
-            why = case()
-            word = "skip" if why else "ok"
-        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
-            word, why, failed = "FAIL", str(e)[:3000], failed + 1
-        print("%-5s %-12s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why or ""), flush=True)
-    return 1 if failed else 0
+    return cases.run(CASES, sys.argv[5:])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import cases
 import stacks
+import tidy
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 
@@ -197,4 +198,5 @@ CASES = [what_comes_and_goes_fits, who_follows_a_process_that_ended_has_its_room
 
 
 if __name__ == "__main__":
-    cases.run(CASES, sys.argv[3:])
+    tidy.leave_nothing()
+    sys.exit(cases.run(CASES, sys.argv[3:]))

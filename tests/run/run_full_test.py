@@ -15,7 +15,9 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import cases
+import tidy
 
 QUIRE, FULL = (os.path.abspath(p) for p in sys.argv[1:3])
 REFUSED = "quire: a request for memory was refused: all that --memory and --swap have room for is promised; give more with --swap PATH:SIZE\n"
@@ -117,4 +119,5 @@ CASES = [everything_is_written_and_read, said_without_a_report, closed_memory_is
 
 
 if __name__ == "__main__":
-    cases.run(CASES, sys.argv[3:])
+    tidy.leave_nothing()
+    sys.exit(cases.run(CASES, sys.argv[3:]))

@@ -24,6 +24,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import cases
 import reach
 import tidy
 
@@ -33,10 +34,6 @@ QUIRE, HELPER, STATIC, HOSTILE = (reach.reachable(FOLDER, p) if p != "-" else p 
 ROOT = os.geteuid() == 0
 USER, OTHER = 65533, 65534
 MARK = ("QUIRE_GUARD_MARK", FOLDER)
-
-
-class Skip(Exception):
-    pass
 
 
 def check(ok, *what):
@@ -109,13 +106,13 @@ def device_for_all():
     """argv of a command in a namespace where every user may open the device."""
     node = os.path.join(FOLDER, "device")
     if not os.path.exists("/dev/userfaultfd"):
-        raise Skip("no /dev/userfaultfd")
+        raise cases.Skip("no /dev/userfaultfd")
     dev = os.stat("/dev/userfaultfd").st_rdev
     script = 'mknod %s c %d %d 2> /dev/null; chmod 666 %s && mount --bind %s /dev/userfaultfd && exec "$@"' % (
         node, os.major(dev), os.minor(dev), node, node)
     argv = ["unshare", "-m", "sh", "-c", script, "sh"]
     if run(argv + ["true"])[0] != 0:
-        raise Skip("no mount space of our own")
+        raise cases.Skip("no mount space of our own")
     return argv
 
 
@@ -182,7 +179,7 @@ print(got)
 def another_user():
     """Another user gets no object from the supervisor or the program."""
     if not ROOT:
-        raise Skip("becoming another user needs root")
+        raise cases.Skip("becoming another user needs root")
     for prefix, kw in (([], {}), (device_for_all(), None)):
         argv = prefix + (["setpriv", "--reuid=%d" % USER, "--regid=%d" % USER, "--clear-groups"] if prefix else [])
         p = start(argv + [QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
@@ -199,7 +196,7 @@ def same_user():
     """An intruder of the same user that is no descendant cannot access the supervisor, which holds the memory shared
     by all processes of the family."""
     if not ROOT:
-        raise Skip("becoming another user needs root")
+        raise cases.Skip("becoming another user needs root")
     p = start(device_for_all() + ["setpriv", "--reuid=%d" % USER, "--regid=%d" % USER, "--clear-groups",
                                   QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
     try:
@@ -325,7 +322,7 @@ def late_wake_up():
     continued.
     """
     if not ROOT:
-        raise Skip("taking another process's gate needs root")
+        raise cases.Skip("taking another process's gate needs root")
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
     q = None
     try:
@@ -397,7 +394,7 @@ def stay_in():
 def stay_in_through_unhosted():
     """A program that is not hosted, as it is statically linked, is in between."""
     if STATIC == "-":
-        raise Skip("no static programs")
+        raise cases.Skip("no static programs")
     stays(["env", STATIC, "execute"])
     stays(["sh", "-c", '"$0" "$@"; exit $?', STATIC, "execute", "env", "-i"])
     stays(["setsid", "-w", STATIC, "execute", STATIC, "execute"])
@@ -409,7 +406,7 @@ def static_program_closes_all():
     and counts as unhosted (run_unhosted). A hosted program cannot close the gate.
     """
     if STATIC == "-":
-        raise Skip("no static programs")
+        raise cases.Skip("no static programs")
     stays([HELPER, "closing"])
     stays([HELPER, "become"])
     status, out, err, report = report_of("env", STATIC, "become", HELPER, "touch", "6000", "2")
@@ -419,7 +416,7 @@ def static_program_closes_all():
 def stay_in_as_another():
     """Another user, fewer rights, another root directory."""
     if not ROOT:
-        raise Skip("becoming another user needs root")
+        raise cases.Skip("becoming another user needs root")
     for argv in (["setpriv", "--reuid=%d" % OTHER, "--regid=%d" % OTHER, "--clear-groups"],
                  ["setpriv", "--bounding-set=-all", "--inh-caps=-all"], ["setpriv", "--no-new-privs"], ["chroot", "/"],
                  ["chroot", "--userspec=%d:%d" % (OTHER, OTHER), "/", "env", "-i"]):
@@ -540,7 +537,7 @@ def gives_up_rights():
     """A child that gave up root could once go on reading all pages that root's processes stored; its service thread
     was still root."""
     if not ROOT:
-        raise Skip("giving up root needs it")
+        raise cases.Skip("giving up root needs it")
     for memory, pages in (("64M", 100), ("12M", 1500)):    # the pages twice, and the interpreter: more than the memory
         status, out, err, report = rights(r"""
 def stop():
@@ -591,7 +588,7 @@ def executed_as_another():
     """The store of a program depends on its credentials, not on the process that executed it; programs with equal
     credentials share a store."""
     if not ROOT:
-        raise Skip("becoming another user needs root")
+        raise cases.Skip("becoming another user needs root")
     script = r"""
 import subprocess
 def of(*argv):
@@ -646,7 +643,7 @@ print(store() == mine)
 def stores_end():
     """A store ends with its last process: hundreds of changes, a few at a time."""
     if not ROOT:
-        raise Skip("giving up root needs it")
+        raise cases.Skip("giving up root needs it")
     status, out, err, _ = rights(r"""
 for i in range(60):
     pids = []
@@ -673,7 +670,7 @@ def keeper_is_lost():
     """Writes of processes to the store can end its keeper: the supervisor reports it and ends the processes; it
     neither crashes nor waits."""
     if not ROOT:
-        raise Skip("ending the keeper needs root")
+        raise cases.Skip("ending the keeper needs root")
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "4000"])
     try:
         ready(p)
@@ -700,7 +697,7 @@ def keepers_have_no_rights():
     all capabilities: a fault of the keeper, such as an unbounded list on its stack, would have given them root again.
     """
     if not ROOT:
-        raise Skip("giving up root needs it")
+        raise cases.Skip("giving up root needs it")
     script = '"$0" loop 3000 & exec setpriv --reuid=%d --regid=%d --clear-groups "$0" loop 3000' % (OTHER, OTHER)
     p = start([QUIRE, "run", "--memory", "8M", "sh", "-c", script, HELPER])
     try:
@@ -806,25 +803,6 @@ CASES = [no_name, another_user, same_user, greetings, flood, late_wake_up, silen
          memory_cannot_shrink, core_files]
 
 
-def main():
-    failed = skipped = 0
-    names = sys.argv[5:]
-    os.chmod(FOLDER, 0o711)
-    for case in CASES:
-        if names and case.__name__ not in names:
-            continue
-        began, word, why = time.monotonic(), "ok", ""
-        try:
-            case()
-        except Skip as e:
-            word, why, skipped = "skip", str(e), skipped + 1
-        except (AssertionError, OSError, ValueError, TypeError, subprocess.SubprocessError) as e:
-            word, why, failed = "FAIL", str(e), failed + 1
-        print("%-5s %-26s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why[:1500]), flush=True)
-    print("%d failed, %d skipped" % (failed, skipped))
-    return 1 if failed else 0
-
-
 def clean():
     """Ends the processes that this test has started, also if it was killed."""
     tidy.end_marked("=".join(MARK).encode())
@@ -832,10 +810,6 @@ def clean():
 
 
 if __name__ == "__main__":
-    call_off = tidy.after_kill(clean)
-    try:
-        result = main()
-    finally:
-        clean()
-        call_off()
-    sys.exit(result)
+    tidy.leave_nothing(clean)
+    os.chmod(FOLDER, 0o711)
+    sys.exit(cases.run(CASES, sys.argv[5:]))

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""run_orphan_test.py QUIRE: a hosted process ends when its supervisor, or its store's keeper, has been killed, whatever the
+"""run_orphan_test.py QUIRE [CASE ...]: a hosted process ends when its supervisor, or its store's keeper, has been killed, whatever the
 process waits for.
 
 The supervisor alone finds a lock's dead owner, and it keeps quire-far alive. So after its death a lock may stay taken
@@ -18,6 +18,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import cases
 import reach
 import tidy
 
@@ -37,10 +38,6 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(sum(p[0] for p in pages), flush=True)
 """
-
-
-class Skip(Exception):
-    pass
 
 
 def until(true, what):
@@ -157,7 +154,7 @@ def the_lock_of_a_dead_keeper_in_a_pid_namespace():
     """The kernel does not signal the first process of a PID namespace."""
     space = ["unshare", "--pid", "--fork"]
     if subprocess.run(space + ["true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
-        raise Skip("no PID namespace can be made here")
+        raise cases.Skip("no PID namespace can be made here")
     lock_by_keeper(lambda p, keeper: kill_supervisor(p), *space)
 
 
@@ -179,24 +176,16 @@ def the_answer_of_a_stopped_quire_far():
 CASES = [the_lock_of_a_dead_keeper, the_lock_of_a_keeper_that_is_killed_alone, the_lock_of_a_dead_keeper_in_a_pid_namespace, the_answer_of_a_stopped_quire_far]
 
 
+def nothing_is_left():
+    assert os.listdir(SWAP) == [], "files are left"
+
+
 def main():
     if os.geteuid() != 0:
         print("skipped: other processes' system calls are read by root only")
         return 77
     os.mkdir(SWAP)
-    failed = 0
-    for case in CASES:
-        word, why = "ok", ""
-        try:
-            case()
-            assert os.listdir(SWAP) == [], "files are left"
-        except Skip as e:
-            word, why = "skip", str(e)
-        except (AssertionError, OSError) as e:
-            word, why, failed = "FAIL", repr(e), failed + 1
-            tidy.end_marked(MARK)
-        print("%-4s %s %s" % (word, case.__name__, why), flush=True)
-    return 1 if failed else 0
+    return cases.run(CASES, sys.argv[2:], after=nothing_is_left, mark=MARK)
 
 
 def clean():
@@ -205,10 +194,5 @@ def clean():
 
 
 if __name__ == "__main__":
-    call_off = tidy.after_kill(clean)
-    try:
-        result = main()
-    finally:
-        clean()
-        call_off()
-    sys.exit(result)
+    tidy.leave_nothing(clean)
+    sys.exit(main())

@@ -18,7 +18,9 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import cases
+import tidy
 
 QUIRE, PROGRAM = (os.path.abspath(p) for p in sys.argv[1:3])
 STATIC, STATIC_HELPER = (os.path.abspath(p) if p != "-" else None for p in sys.argv[3:5])
@@ -121,4 +123,5 @@ CASES = [what_is_hosted_is_not_counted, each_kind_is_counted, seen_while_it_runs
 
 
 if __name__ == "__main__":
-    cases.run(CASES, sys.argv[5:])
+    tidy.leave_nothing()
+    sys.exit(cases.run(CASES, sys.argv[5:]))
