@@ -20,8 +20,8 @@
  *
  * An access (wl_touch) checks the tag, the count against the caller's shadow
  * count, one unpredictable word chosen by the access itself, and the last word;
- * then it adds one to the count.  wl_check_page verifies all 512 words.  Where `few` is set, both
- * verify the tag and the count only.
+ * then it adds one to the count.  wl_check_page verifies all 512 words.  If the workload's `few` is
+ * set, wl_touch and wl_check_page verify the tag and the count only.
  *
  * Patterns of pages: random; sequential, repeatedly through the region; runs, 16 pages in order
  * from a random place. Of a hundred accesses, `writes` are read-modify-writes; the others only
