@@ -5,6 +5,8 @@
 #ifndef QUIRE_KERNEL_PROGRAMS_H
 #define QUIRE_KERNEL_PROGRAMS_H
 
+#include <errno.h>
+
 #define PG 4096ul
 #define MIB (1ul << 20)
 
@@ -14,6 +16,12 @@ extern int failed_line; /* line of the running test's first failed check; 0: non
 		if (!(e) && failed_line == 0)                                                      \
 			failed_line = __LINE__;                                                    \
 	} while (0)
+
+/* Did a call with that result fail with that error? */
+static inline int fails(long r, int err) { return r == -1 && errno == err; }
+
+/* The number behind a word that begins a line of a file of /proc, or ~0: programs_proc.c. */
+unsigned long number_in(const char *path, const char *word);
 
 struct test {
 	const char *name;

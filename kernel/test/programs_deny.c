@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Want of memory, or an error of the disk, inside a call: a part of the program `programs`, by name only.
+ * Want of memory inside a call: a part of the program `programs`, by name only.
  *
- * Each call is made again and again; the first time its first attempt to get memory (or to read, or
- * to write) is refused, the next time its second, until it makes fewer attempts. A call that fails
- * has changed nothing, a call that succeeds has done its work. kernel/sys/inject.c refuses, on a
- * machine that is started with inject=1 and has one CPU.
+ * Each call is made again and again; the first time its first attempt to get memory is refused, the
+ * next time its second, until it makes fewer attempts. A call that fails has changed nothing, a call
+ * that succeeds has done its work. kernel/sys/inject.c refuses, on a machine that is started with
+ * inject=1 and has one CPU.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -36,7 +36,7 @@
 
 #include "programs.h"
 
-enum { PR_INJECT = 0x51495231, PAGE = 0, KMEM = 1, IO_READ = 2, IO_WRITE = 3, HAT = 4, SWAP = 5 };
+enum { PR_INJECT = 0x51495231, PAGE = 0, KMEM = 1, HAT = 4, SWAP = 5 };
 enum { MOST = 400 }; /* attempts of a call: more mean that it never ends */
 
 /* A call that is refused something. */
@@ -320,7 +320,7 @@ static int go_grow(void)
 	static char b[3 * 4096];
 
 	memset(b, 8, sizeof(b));
-	return (int)(got = (int)pwrite(grown, b, sizeof(b), 12 * 4096));
+	return got = (int)pwrite(grown, b, sizeof(b), 12 * 4096);
 }
 /* A write may stop early, and then says where. */
 static int state_grow(void)
@@ -353,8 +353,8 @@ static int state_lengthen(void)
 	return st.st_size == 64 << 20 ? 1 : (st.st_size == 0 ? 0 : -1);
 }
 
-/* Calls that only read have no work of which something could be half done. */
-static int never(void) { return got >= 0; }
+/* The state after calls with no work of which something could be half done, such as those that only read. */
+static int state_result(void) { return got >= 0; }
 static int go_stat(void)
 {
 	struct stat st;
@@ -413,14 +413,14 @@ static const struct call name_calls[] = {
 	{ "a name in a full block", set_full, go_fill, state_fill, clear_full },
 	{ "write at the end", set_grow, go_grow, state_grow, clear_grow },
 	{ "ftruncate", set_short, go_lengthen, state_lengthen, clear_grow },
-	{ "stat", set_f, go_stat, never, clear_f_and_g },
-	{ "statx", set_f, go_statx, never, clear_f_and_g },
-	{ "readlink", set_l, go_readlink, never, clear_l },
-	{ "access", set_f, go_access, never, clear_f_and_g },
-	{ "chmod", set_f, go_chmod, never, clear_f_and_g },
-	{ "getdents", set_open_dir, go_getdents, never, clear_open },
-	{ "chdir", NULL, go_chdir, never, clear_chdir },
-	{ "getcwd", set_chdir, go_getcwd, never, clear_chdir },
+	{ "stat", set_f, go_stat, state_result, clear_f_and_g },
+	{ "statx", set_f, go_statx, state_result, clear_f_and_g },
+	{ "readlink", set_l, go_readlink, state_result, clear_l },
+	{ "access", set_f, go_access, state_result, clear_f_and_g },
+	{ "chmod", set_f, go_chmod, state_result, clear_f_and_g },
+	{ "getdents", set_open_dir, go_getdents, state_result, clear_open },
+	{ "chdir", NULL, go_chdir, state_result, clear_chdir },
+	{ "getcwd", set_chdir, go_getcwd, state_result, clear_chdir },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
@@ -763,7 +763,6 @@ static int go_process_vm(void)
 
 	return got = (int)process_vm_readv(getpid(), &to, 1, &from, 1, 0);
 }
-static int any(void) { return got >= 0; }
 static int go_readv(void)
 {
 	struct iovec v[2] = { { area, 4 * PG }, { area + 8 * PG, 4 * PG } };
@@ -784,56 +783,38 @@ static const struct call other_calls[] = {
 	{ "mremap", set_area, go_mremap, state_area, clear_mremap },
 	{ "mlock", set_area, go_mlock, state_area, clear_area },
 	{ "madvise", set_area, go_dontneed, state_area, clear_area },
-	{ "brk", NULL, go_brk, any, clear_brk },
+	{ "brk", NULL, go_brk, state_result, clear_brk },
 	{ "fork", set_area, go_fork, state_fork, clear_area },
 	{ "vfork", set_area, go_clone, state_fork, clear_area },
-	{ "pipe", NULL, go_pipe, any, clear_pair },
+	{ "pipe", NULL, go_pipe, state_result, clear_pair },
 	{ "write to a pipe", set_pair, go_write_pipe, state_write_pipe, clear_sockets },
 	{ "vmsplice", set_pipe_area, go_vmsplice, state_write_pipe, clear_pipe_area },
-	{ "socketpair", NULL, go_socketpair, any, clear_pair },
-	{ "socket", NULL, go_socket, any, clear_fd },
+	{ "socketpair", NULL, go_socketpair, state_result, clear_pair },
+	{ "socket", NULL, go_socket, state_result, clear_fd },
 	{ "sendmsg", set_sockets, go_sendmsg, state_sendmsg, clear_sockets },
 	{ "bind", set_unbound, go_bind, state_bind, clear_bind },
 	{ "connect", set_bound, go_connect, state_connect, clear_connect },
 	{ "accept", set_connected, go_accept, state_accept, clear_connect },
-	{ "epoll_create", NULL, go_epoll, any, clear_fd },
-	{ "epoll_ctl", set_epoll, go_epoll_add, any, clear_epoll },
-	{ "eventfd", NULL, go_eventfd, any, clear_fd },
-	{ "timerfd", NULL, go_timerfd, any, clear_fd },
-	{ "signalfd", NULL, go_signalfd, any, clear_fd },
-	{ "memfd_create", NULL, go_memfd, any, clear_fd },
-	{ "dup to a high number", NULL, go_dup_high, any, clear_fd },
-	{ "timer_create", NULL, go_timer, any, clear_timer },
-	{ "shmget", NULL, go_shmget, any, clear_shm },
-	{ "shmat", set_shm, go_shmat, any, clear_shmat },
-	{ "semget", NULL, go_semget, any, clear_sem },
-	{ "process_vm_readv", set_area, go_process_vm, any, clear_area },
-	{ "preadv", set_file_area, go_readv, any, clear_file_area },
+	{ "epoll_create", NULL, go_epoll, state_result, clear_fd },
+	{ "epoll_ctl", set_epoll, go_epoll_add, state_result, clear_epoll },
+	{ "eventfd", NULL, go_eventfd, state_result, clear_fd },
+	{ "timerfd", NULL, go_timerfd, state_result, clear_fd },
+	{ "signalfd", NULL, go_signalfd, state_result, clear_fd },
+	{ "memfd_create", NULL, go_memfd, state_result, clear_fd },
+	{ "dup to a high number", NULL, go_dup_high, state_result, clear_fd },
+	{ "timer_create", NULL, go_timer, state_result, clear_timer },
+	{ "shmget", NULL, go_shmget, state_result, clear_shm },
+	{ "shmat", set_shm, go_shmat, state_result, clear_shmat },
+	{ "semget", NULL, go_semget, state_result, clear_sem },
+	{ "process_vm_readv", set_area, go_process_vm, state_result, clear_area },
+	{ "preadv", set_file_area, go_readv, state_result, clear_file_area },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
 /* ---- refusing ---- */
-static int is_expected(int kind, int err)
-{
-	if (kind == IO_READ || kind == IO_WRITE)
-		return err == EIO;
-	return err == ENOMEM || err == EAGAIN || err == ENOBUFS;
-}
+static const int memory[] = { PAGE, KMEM, HAT, SWAP, -1 };
 
-/* What /proc/quire says after a word. */
-static unsigned long counter(const char *word)
-{
-	static char b[16384];
-	int fd = open("/proc/quire", O_RDONLY);
-	ssize_t n = fd < 0 ? 0 : read(fd, b + 1, sizeof(b) - 2);
-	char *p, key[64];
-
-	close(fd);
-	b[0] = '\n';
-	b[n > 0 ? n + 1 : 1] = '\0';
-	snprintf(key, sizeof(key), "\n%s ", word);
-	return (p = strstr(b, key)) != NULL ? strtoul(p + strlen(key), NULL, 10) : 0;
-}
+static int is_want(int err) { return err == ENOMEM || err == EAGAIN || err == ENOBUFS; }
 
 /* The segments of memory and the open files, as a number that tells sets of them apart. */
 static unsigned long shape(void)
@@ -879,7 +860,7 @@ static void refuse_each(const struct call *c, int kind)
 			CHECK(shape() == before_go);
 		state = c->state();
 		if (failed_line != 0 || seen < 0 || nth == MOST || state != (r >= 0) ||
-		    (r < 0 && (seen < nth || !is_expected(kind, err)))) {
+		    (r < 0 && (seen < nth || !is_want(err)))) {
 			printf(
 			    "%s in %s, kind %d, refusal %ld of %ld: result %d, errno %d, state %d\n",
 			    c->name, where, kind, nth, seen, r, err, state);
@@ -890,33 +871,32 @@ static void refuse_each(const struct call *c, int kind)
 	} while (nth < MOST && nth++ <= seen);
 }
 
-static void refuse_calls(const struct call *c, const char *dir, const int *kinds)
+static void refuse_calls(const struct call *c, const char *dir)
 {
 	unsigned long before;
 
 	where = dir;
 	wrong = 0;
 	CHECK(mkdir(where, 0700) == 0);
-	before = counter("reserved");
+	before = number_in("/proc/quire", "reserved");
+	CHECK(before != ~0ul);
 	for (; c->name != NULL; c++)
-		for (const int *k = kinds; *k >= 0; k++)
+		for (const int *k = memory; *k >= 0; k++)
 			refuse_each(c, *k);
 	CHECK(wrong == 0);
-	CHECK(counter("reserved") == before);
+	CHECK(number_in("/proc/quire", "reserved") == before);
 	CHECK(rmdir(where) == 0);
 }
 
-static const int memory[] = { PAGE, KMEM, HAT, SWAP, -1 };
-
 static void names_survive_want_of_memory(void)
 {
-	refuse_calls(name_calls, "/tmp/deny", memory);
-	refuse_calls(name_calls, "/dev/shm/deny", memory);
+	refuse_calls(name_calls, "/tmp/deny");
+	refuse_calls(name_calls, "/dev/shm/deny");
 }
 
 static void memory_and_files_survive_want_of_memory(void)
 {
-	refuse_calls(other_calls, "/tmp/deny", memory);
+	refuse_calls(other_calls, "/tmp/deny");
 }
 
 /* exec either takes place, or the old program goes on. */
@@ -934,7 +914,7 @@ static void exec_survives_want_of_memory(void)
 			if (pid == 0) {
 				prctl(PR_INJECT, *kind, nth);
 				execve("/bin/busybox", argv, envp);
-				_exit(is_expected(*kind, errno) ? 100 : 101);
+				_exit(is_want(errno) ? 100 : 101);
 			}
 			CHECK(
 			    waitpid(pid, &status, 0) == pid && (status == 0 || status == 100 << 8));

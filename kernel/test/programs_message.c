@@ -18,8 +18,6 @@
 
 #include "programs.h"
 
-static int fails(long r, int err) { return r == -1 && errno == err; }
-
 /* ---- System V ---- */
 struct letter {
 	long type;

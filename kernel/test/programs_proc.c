@@ -15,8 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The number behind a word that begins a line of a file of /proc, or ~0. */
-static unsigned long number_in(const char *path, const char *word)
+unsigned long number_in(const char *path, const char *word)
 {
 	unsigned long n = ~0ul;
 	char line[512];

@@ -21,8 +21,6 @@ union semun {
 	unsigned short *array;
 };
 
-static int fails(long r, int err) { return r == -1 && errno == err; }
-
 static long op(int id, unsigned short num, short by, short flags)
 {
 	struct sembuf b = { num, by, flags };

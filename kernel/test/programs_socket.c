@@ -20,8 +20,6 @@
 
 #include "programs.h"
 
-static int fails(long r, int err) { return r == -1 && errno == err; }
-
 /* An address of a name; of an abstract one, which begins with @. Its length. */
 static socklen_t address(struct sockaddr_un *un, const char *name)
 {
