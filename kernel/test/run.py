@@ -104,6 +104,18 @@ class Machine:
         return machine.status(code), text
 
 
+def tests_of(table):
+    """The names of the tests in a table of `programs`, which is in the file of its name."""
+    text = (HERE / ('programs_%s.c' % table)).read_text()
+    return re.findall(r'^\tT\((\w+), \d\),$', text.split('%s_tests[] = {\n' % table)[1].split('\n};')[0], re.M)
+
+
+def programs_pass(m, memory, names, words='', **how):
+    """Do those tests of `programs` pass, on a machine with these words on its command line? And the output."""
+    status, text = m.boot(memory, ' '.join([words, 'init=/bin/programs', *('arg%d=%s' % a for a in enumerate(names))]), **how)
+    return status == 0 and all('ok %s\n' % name in text for name in names), text
+
+
 def test_conformance(m):
     r = subprocess.run(['sh', TOP / 'tests/machine/port_metal.sh', TOP, m.dir, m.arch], stdout=subprocess.PIPE,
                        stderr=subprocess.STDOUT)
@@ -159,18 +171,16 @@ def test_programs_on_4_cpus(m):
 
 
 def test_programs_that_try_to_break_the_kernel(m):
-    names = [n for n in re.findall(r'^\tT\((\w+), \d\),$', (HERE / 'programs_stress.c').read_text(), re.M) if n != 'fills_memory_and_execs']
+    names = [n for n in tests_of('stress') if n != 'fills_memory_and_execs']
     for cpus in (1, 4):
-        status, text = m.boot(24, 'init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)), cpus=cpus)
-        if status != 0 or any('ok %s\n' % name not in text for name in names):
+        right, text = programs_pass(m, 24, names, cpus=cpus)
+        if not right:
             return False, text
     return True, ''
 
 
 def test_want_of_memory_inside_a_call(m):
-    names = re.findall(r'^\tT\((\w+), \d\),$', (HERE / 'programs_deny.c').read_text(), re.M)
-    status, text = m.boot(32, 'inject=1 init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)))
-    return status == 0 and all('ok %s\n' % name in text for name in names), text
+    return programs_pass(m, 32, tests_of('deny'), 'inject=1')
 
 
 def test_the_loader_finds_avx2(m):
@@ -187,10 +197,7 @@ def test_a_cpu_that_starts_late_is_counted(m):
 
 def test_a_woken_thread_runs_at_once(m):
     # a thread that ended had told so before it left the space: the thread that executed a program freed the space first
-    tests = (HERE / 'programs_race.c').read_text().partition('race_tests[] = {')[2].partition('};')[0]
-    names = re.findall(r'^\tT\((\w+), \d\),$', tests, re.M)
-    status, text = m.boot(24, 'sched.eager=1 init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)), silence=60)
-    return status == 0 and all('ok %s\n' % name in text for name in names), text
+    return programs_pass(m, 24, tests_of('race'), 'sched.eager=1', silence=60)
 
 
 def test_no_shootdown_is_found_out(m):
@@ -290,8 +297,7 @@ def test_the_end_waits_for_every_process(m):
 def test_pipes_whose_ring_cannot_grow(m):
     # the writer of a record larger than the remaining room once polled without end
     names = ('pipes_carry_everything', 'small_writes_stay_whole', 'splice_carries_files')
-    status, text = m.boot(24, 'pipe.nogrow=1 init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)))
-    return status == 0 and all('ok %s\n' % name in text for name in names), text
+    return programs_pass(m, 24, names, 'pipe.nogrow=1')
 
 
 def test_the_first_process_cannot_be_killed(m):
