@@ -215,13 +215,17 @@ void wake_all(struct waitq *q)
 		make_runnable(q->wq_head);
 }
 
+static uint64_t run_ns(const struct thread *t)
+{
+	KASSERT(spin_held(&sched_lock));
+	return t->t_run + (t->t_state == T_RUNNING ? arch_time_ns() - t->t_since : 0);
+}
+
 uint64_t thread_run_ns(const struct thread *t)
 {
 	bool irq = spin_lock(&sched_lock);
-	uint64_t ns = t->t_run;
+	uint64_t ns = run_ns(t);
 
-	if (t->t_state == T_RUNNING)
-		ns += arch_time_ns() - t->t_since;
 	spin_unlock(&sched_lock, irq);
 	return ns;
 }
@@ -239,13 +243,8 @@ uint64_t thread_idle_ns(unsigned cpu)
 {
 	bool irq = spin_lock(&sched_lock);
 	const struct kcpu *k = arch_kcpu_of(cpu);
-	uint64_t ns = 0;
+	uint64_t ns = k->k_idle != NULL ? run_ns(k->k_idle) : 0;
 
-	if (k->k_idle != NULL) {
-		ns = k->k_idle->t_run;
-		if (k->k_cur == k->k_idle)
-			ns += arch_time_ns() - k->k_idle->t_since;
-	}
 	spin_unlock(&sched_lock, irq);
 	return ns;
 }

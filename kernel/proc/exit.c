@@ -138,7 +138,7 @@ void uthread_exit(int code)
 		;
 	*q = u->u_next;
 	last = --p->p_nthreads == 0;
-	p->p_cpu_ns += arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since);
+	p->p_cpu_ns += thread_run_ns(arch_cur());
 	if (last && !p->p_exiting)
 		p->p_status = (code & 0xff) << 8;
 	wake(&p->p_wait);

@@ -59,7 +59,7 @@ void release_vfork(struct proc *p)
 	spin_unlock(&sched_lock, irq);
 }
 
-uint64_t proc_cpu_ns_locked(const struct proc *p)
+static uint64_t proc_cpu_ns_locked(const struct proc *p)
 {
 	uint64_t ns = p->p_cpu_ns;
 
@@ -77,6 +77,41 @@ uint64_t proc_cpu_ns(struct proc *p)
 	ns = proc_cpu_ns_locked(p);
 	mach_mutex_exit(&proc_lock);
 	return ns;
+}
+
+/*
+ * All but 3 bits of the number are the complement of the process's or the thread's number, 0 for the
+ * caller's own. 4: a thread. The 2 bits below tell which times count, here all of them; 3 means none.
+ */
+bool cpu_clock_find(int number, int *pid, int *tid)
+{
+	int id = ~number >> 3;
+
+	*pid = this_proc()->p_pid;
+	*tid = 0;
+	if (number & 4)
+		*tid = id != 0 ? id : this_uthread()->u_tid;
+	else if (id != 0)
+		*pid = id;
+	return (number & 3) != 3;
+}
+
+bool cpu_clock_ns(int pid, int tid, uint64_t *ns)
+{
+	const struct proc *p;
+	const struct uthread *u;
+	bool found;
+
+	mach_mutex_enter(&proc_lock);
+	if (tid != 0) {
+		found = (u = uthread_find(tid)) != NULL && u->u_proc->p_pid == pid;
+		*ns = found ? thread_run_ns(u->u_thread) : 0;
+	} else {
+		found = (p = proc_find(pid)) != NULL;
+		*ns = found ? proc_cpu_ns_locked(p) : 0;
+	}
+	mach_mutex_exit(&proc_lock);
+	return found;
 }
 
 struct inode *proc_hold_inode(struct inode *const *place)

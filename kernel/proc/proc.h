@@ -249,9 +249,15 @@ int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
 #define WCONTINUED 8u
 #define WNOWAIT 0x01000000u
 int64_t proc_wait_kernel(
-    int pid, int *status, unsigned options);      /* the pid, 0 (WNOHANG) or a negative error */
-uint64_t proc_cpu_ns_locked(const struct proc *); /* the same; proc_lock held */
+    int pid, int *status, unsigned options); /* the pid, 0 (WNOHANG) or a negative error */
 uint64_t proc_cpu_ns(struct proc *); /* CPU time of the process's threads in ns; takes proc_lock */
+/*
+ * Reads a negative number of a clock: the CPU time of process *pid, or of its thread *tid (0: of the whole process). false: such a
+ * number means no clock of CPU time. The process or the thread need not exist.
+ */
+bool cpu_clock_find(int number, int *pid, int *tid);
+/* The clock's time; false: there is no such process, or the process has no such thread. Takes proc_lock. */
+bool cpu_clock_ns(int pid, int tid, uint64_t *ns);
 struct files *files_new(void);
 struct files *files_dup(struct files *);
 void files_put(struct files *);

@@ -363,40 +363,26 @@ static void fire_ptimer(struct timer *t, uint64_t times)
 static uint64_t ptimer_clock(struct timer *t)
 {
 	const struct ptimer *pt = (struct ptimer *)(void *)t;
-	struct uthread *u;
-	uint64_t ns = 0;
+	uint64_t ns;
 
-	if (pt->pt_cpu_tid == 0)
-		return proc_cpu_ns(pt->pt_proc);
-	mach_mutex_enter(&proc_lock);
-	if ((u = uthread_find(pt->pt_cpu_tid)) != NULL && u->u_proc == pt->pt_proc)
-		ns = thread_run_ns(u->u_thread);
-	mach_mutex_exit(&proc_lock);
+	(void)cpu_clock_ns(pt->pt_proc->p_pid, pt->pt_cpu_tid, &ns);
 	return ns;
 }
 
 /*
  * Is the number that of a clock of CPU time, of the caller's process or of one of its threads? *tid:
- * the thread; 0: the process. A negative number has in all but 3 bits the complement of the
- * process's or thread's number, 0 for the caller's.
+ * the thread; 0: the process.
  */
-static bool is_cpu_clock(int clock, int *tid)
+static bool is_own_cpu_clock(int clock, int *tid)
 {
-	int id;
-	const struct uthread *u;
-	bool own;
+	uint64_t ns;
+	int pid;
 
 	*tid = clock == 3 ? this_uthread()->u_tid : 0;
-	if (clock >= 0 || (clock & 3) == 3)
+	if (clock >= 0)
 		return clock == 2 || clock == 3;
-	id = ~clock >> 3;
-	if (!(clock & 4))
-		return id == 0 || id == this_proc()->p_pid;
-	*tid = id != 0 ? id : this_uthread()->u_tid;
-	mach_mutex_enter(&proc_lock);
-	own = (u = uthread_find(*tid)) != NULL && u->u_proc == this_proc();
-	mach_mutex_exit(&proc_lock);
-	return own;
+	return cpu_clock_find(clock, &pid, tid) && pid == this_proc()->p_pid &&
+	    cpu_clock_ns(pid, *tid, &ns);
 }
 
 /* ptimer_lock held. NULL: no timer of this process has the number. */
@@ -444,7 +430,7 @@ int64_t sys_timer_create(const uint64_t *a)
 	struct ptimer *pt, **last = &p->p_timers;
 	struct sigevent ev;
 	int err, id = 0, tid = 0;
-	bool cpu = is_cpu_clock((int)a[0], &tid);
+	bool cpu = is_own_cpu_clock((int)a[0], &tid);
 
 	if (!cpu && !is_timer_clock(a[0]))
 		return -EINVAL;

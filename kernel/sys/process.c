@@ -445,44 +445,13 @@ static int64_t give_time(uint64_t to, uint64_t ns, uint64_t unit)
 }
 static struct waitq wall_sleepers; /* sched_lock: those that wait for a time of the wall clock */
 
-static uint64_t cpu_ns(void) { return arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since); }
-/*
- * The clock of the CPU time of a process or a thread has a negative number: the complement of the
- * process's (0: the caller's) in all but 3 bits; 4: a thread's; the rest: which times count, here all
- * of them. false: there is no such process, or no such thread of the caller's process.
- */
-static bool cpu_clock(int id, uint64_t *ns)
-{
-	int pid = ~(id >> 3);
-	struct uthread *u;
-	struct proc *p;
-	bool found;
-
-	if ((id & 3) == 3)
-		return false;
-	if (pid == 0 || pid == ((id & 4) != 0 ? this_uthread()->u_tid : this_proc()->p_pid)) {
-		*ns = (id & 4) != 0 ? cpu_ns() : proc_cpu_ns(this_proc());
-		return true;
-	}
-	mach_mutex_enter(&proc_lock);
-	if ((id & 4) != 0) {
-		found = (u = uthread_find(pid)) != NULL && u->u_proc == this_proc();
-		*ns = found ? thread_run_ns(u->u_thread) : 0;
-	} else {
-		found = (p = proc_find(pid)) != NULL;
-		*ns = found ? proc_cpu_ns_locked(p) : 0;
-	}
-	mach_mutex_exit(&proc_lock);
-	return found;
-}
-
 /* false: there is no such clock. */
 static bool clock_ns(uint64_t clock, uint64_t *ns)
 {
-	int id = (int)clock;
+	int id = (int)clock, pid, tid;
 
 	if (id < 0)
-		return cpu_clock(id, ns);
+		return cpu_clock_find(id, &pid, &tid) && cpu_clock_ns(pid, tid, ns);
 	if (id > 11 || id == 10)
 		return false;
 	switch (id) {
@@ -491,7 +460,7 @@ static bool clock_ns(uint64_t clock, uint64_t *ns)
 	case 8:
 	case 11: *ns = wall_ns(); break;
 	case 2: *ns = proc_cpu_ns(this_proc()); break;
-	case 3: *ns = cpu_ns(); break;
+	case 3: *ns = thread_run_ns(arch_cur()); break;
 	default: *ns = arch_time_ns(); break;
 	}
 	return true;
@@ -625,7 +594,7 @@ int64_t sys_getrusage(const uint64_t *a)
 
 	switch ((int)a[0]) {
 	case 0: ns = proc_cpu_ns(p); break;
-	case 1: ns = cpu_ns(); break;
+	case 1: ns = thread_run_ns(arch_cur()); break;
 	case -1: ns = p->p_child_ns; break;
 	default: return -EINVAL;
 	}
