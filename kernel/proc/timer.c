@@ -13,7 +13,8 @@
  * Locks, outermost first: ptimer_lock (the lists p_timers), timer_lock (the list), proc_lock; all sleep. next_at is under sched_lock.
  * The wall clock is the time since the start and a constant, which clock_settime changes (wall_set). A timer that was set to a time of
  * that clock then expires sooner or later (tm_wall).
- * A timer of a clock of CPU time looks at it when it can have expired at the earliest, and again, 10 ms later at least (tm_clock).
+ * The thread compares a timer of CPU time with its clock when the timer can have expired at the earliest, and again at least 10 ms later
+ * until it has expired (tm_clock).
  * Left out: a timerfd of CPU time; timers of another process's CPU time; user time and system time are one.
  */
 #include "kernel/proc/timer.h"
@@ -68,20 +69,25 @@ static uint64_t clock_of(struct timer *t)
 /* timer_lock held. */
 static void look_at(struct timer *t, struct timer_state *s)
 {
-	uint64_t at = t->tm_clock != NULL ? t->tm_goal : t->tm_at, now = clock_of(t);
+	uint64_t now = clock_of(t);
 
 	*s = (struct timer_state){ 0, t->tm_every };
 	if (t->tm_at != 0)
-		s->ts_left = at > now ? at - now : 1; /* the timer is due and not off */
+		s->ts_left =
+		    t->tm_goal > now ? t->tm_goal - now : 1; /* the timer is due and not off */
 }
 
 #define LOOK_NS 10000000u
 
-/* The time at which a timer of CPU time can expire at the earliest. */
+/* The time at which the timer can expire at the earliest. */
 static uint64_t look_time(struct timer *t)
 {
-	uint64_t now = clock_of(t), left = t->tm_goal > now ? (t->tm_goal - now) / t->tm_cpus : 0;
+	uint64_t now, left;
 
+	if (t->tm_clock == NULL)
+		return t->tm_goal;
+	now = clock_of(t);
+	left = t->tm_goal > now ? (t->tm_goal - now) / t->tm_cpus : 0;
 	return arch_time_ns() + (left > LOOK_NS ? left : LOOK_NS);
 }
 
@@ -96,7 +102,7 @@ void timer_set(struct timer *t, uint64_t at, uint64_t every, bool wall, struct t
 	list_remove(t);
 	t->tm_goal = at;
 	t->tm_every = every;
-	t->tm_at = at != 0 && t->tm_clock != NULL ? look_time(t) : at;
+	t->tm_at = at != 0 ? look_time(t) : 0;
 	if (at != 0)
 		list_add(t);
 	tell_thread();
@@ -125,14 +131,15 @@ void wall_set(uint64_t ns)
 	while ((t = rest) != NULL) {
 		rest = t->tm_next;
 		if (t->tm_wall)
-			t->tm_at = t->tm_at + old > wall_base() ? t->tm_at + old - wall_base() : 1;
+			t->tm_at = t->tm_goal =
+			    t->tm_goal + old > wall_base() ? t->tm_goal + old - wall_base() : 1;
 		list_add(t);
 	}
 	tell_thread();
 	mach_mutex_exit(&timer_lock);
 }
 
-/* A timer of CPU time that is in no list: how many times it has expired; enters the list again, unless it is off then. */
+/* Returns how many times the timer, which is in no list, has expired; the timer enters the list again, unless it is off then. */
 static uint64_t check_goal(struct timer *t)
 {
 	uint64_t now = clock_of(t), times = 0;
@@ -149,23 +156,14 @@ static uint64_t check_goal(struct timer *t)
 
 static void fire_due(void)
 {
-	uint64_t now = arch_time_ns();
+	uint64_t now = arch_time_ns(), times;
 	struct timer *t;
 
 	mach_mutex_enter(&timer_lock);
 	while ((t = timers) != NULL && t->tm_at <= now) {
-		uint64_t times = t->tm_every != 0 ? 1 + (now - t->tm_at) / t->tm_every : 1;
-
 		timers = t->tm_next;
-		if (t->tm_clock != NULL) {
-			if ((times = check_goal(t)) != 0)
-				t->tm_fire(t, times);
-			continue;
-		}
-		t->tm_at = t->tm_every != 0 ? t->tm_at + times * t->tm_every : 0;
-		if (t->tm_at != 0)
-			list_add(t);
-		t->tm_fire(t, times);
+		if ((times = check_goal(t)) != 0)
+			t->tm_fire(t, times);
 	}
 	tell_thread();
 	mach_mutex_exit(&timer_lock);

@@ -8,14 +8,17 @@
 struct proc;
 struct timer {
 	struct timer *tm_next; /* timer_lock: next timer of the list, by tm_at */
-	/* timer_lock: time of the next expiration, as arch_time_ns; 0: the timer is off */
+	/*
+	 * timer_lock: when tm_clock is compared with tm_goal next, as arch_time_ns; with the clock
+	 * arch_time_ns it is tm_goal. 0: the timer is off.
+	 */
 	uint64_t tm_at;
 	bool tm_wall;      /* timer_lock: the time of expiration is one of the wall clock */
 	uint64_t tm_every; /* timer_lock: period in ns; 0: the timer expires once */
 	/*
-	 * const. A clock of CPU time, by which tm_goal is and tm_every; NULL: arch_time_ns. timer_lock held, takes
-	 * proc_lock. Such a clock is not faster than tm_cpus times arch_time_ns: at tm_at the timer
-	 * looks whether it has expired.
+	 * const. The clock that measures tm_goal and tm_every; NULL: arch_time_ns. Else it is a clock
+	 * of CPU time, at most tm_cpus times as fast as arch_time_ns. Called with timer_lock held;
+	 * takes proc_lock.
 	 */
 	uint64_t (*tm_clock)(struct timer *);
 	unsigned tm_cpus; /* const */
@@ -45,7 +48,7 @@ void timer_stop(struct timer *);
  * by a thread of the process.
  */
 void timers_forget(struct proc *, bool all);
-/* setitimer's: of the time, and twice of the process's CPU time. */
+/* setitimer's timers: the first measures real time, the others the process's CPU time. */
 #define ITIMERS 3u
 struct itimer {
 	struct timer it_timer;
