@@ -454,3 +454,25 @@ void signal_mask_begin(uint64_t maskp, uint64_t size)
 	u->u_sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
 	spin_unlock(&sched_lock, irq);
 }
+
+int sigevent_in(uint64_t from, struct sigevent *ev)
+{
+	struct uthread *u;
+	bool own;
+
+	*ev = (struct sigevent){ 0, SIGALRM, SIGEV_SIGNAL, 0 };
+	if (from != 0 && copy_in(ev, from, 20) != 0)
+		return -EFAULT;
+	if (ev->notify == SIGEV_NONE)
+		return 0;
+	if (ev->signo < 1 || ev->signo > NSIG)
+		return -EINVAL;
+	if (ev->notify != SIGEV_THREAD_ID) {
+		ev->tid = 0;
+		return ev->notify == SIGEV_SIGNAL || ev->notify == SIGEV_THREAD ? 0 : -EINVAL;
+	}
+	mach_mutex_enter(&proc_lock);
+	own = (u = uthread_find(ev->tid)) != NULL && u->u_proc == this_proc();
+	mach_mutex_exit(&proc_lock);
+	return own ? 0 : -EINVAL;
+}

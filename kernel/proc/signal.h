@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Signals: declarations shared by the file that sends them and the file that delivers them. */
+/* Signals: declarations for the files that send signals and the file that delivers them. */
 #ifndef QUIRE_KERNEL_SIGNAL_H
 #define QUIRE_KERNEL_SIGNAL_H
 
@@ -17,4 +17,16 @@ static inline uint64_t deliverable_signals(const struct uthread *u)
 {
 	return (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & ~u->u_sigmask;
 }
+
+/* ---- what a program is told of an event by: the part of Linux's structure that the kernel reads ---- */
+enum { SIGEV_SIGNAL = 0, SIGEV_NONE = 1, SIGEV_THREAD = 2, SIGEV_THREAD_ID = 4 };
+struct sigevent {
+	uint64_t value;
+	int32_t signo, notify, tid;
+};
+/*
+ * Reads the program's structure and checks the signal and the thread (tid is 0 without
+ * SIGEV_THREAD_ID); from 0: SIGALRM for the process. 0, -EFAULT, -EINVAL. Takes proc_lock.
+ */
+int sigevent_in(uint64_t from, struct sigevent *);
 #endif

@@ -18,7 +18,7 @@
  * Left out: a timerfd of CPU time; timers of another process's CPU time; user time and system time are one.
  */
 #include "kernel/proc/timer.h"
-#include "kernel/proc/proc.h"
+#include "kernel/proc/signal.h"
 #include "kernel/sys/calls.h"
 #include "kernel/sys/file.h"
 
@@ -315,9 +315,6 @@ static int64_t spec_out(uint64_t to, const struct timer_state *s)
 
 /* ---- timer_create ---- */
 #define SI_TIMER (-2)
-#define SIGEV_SIGNAL 0
-#define SIGEV_NONE 1
-#define SIGEV_THREAD_ID 4
 
 struct ptimer {
 	struct timer pt_timer;
@@ -394,34 +391,6 @@ static struct ptimer *find_ptimer(uint64_t id)
 	return pt;
 }
 
-struct sigevent {
-	uint64_t value;
-	int32_t signo, notify, tid;
-};
-
-/* Reads the program's sigevent, with its thread. */
-static int event_in(uint64_t from, struct sigevent *ev)
-{
-	struct uthread *u;
-	bool own;
-
-	*ev = (struct sigevent){ 0, SIGALRM, SIGEV_SIGNAL, 0 };
-	if (from != 0 && copy_in(ev, from, 20) != 0)
-		return -EFAULT;
-	if (ev->notify == SIGEV_NONE)
-		return 0;
-	if (ev->signo < 1 || ev->signo > NSIG)
-		return -EINVAL;
-	if (ev->notify != SIGEV_THREAD_ID) {
-		ev->tid = 0;
-		return ev->notify == SIGEV_SIGNAL || ev->notify == 2 ? 0 : -EINVAL;
-	}
-	mach_mutex_enter(&proc_lock);
-	own = (u = uthread_find(ev->tid)) != NULL && u->u_proc == this_proc();
-	mach_mutex_exit(&proc_lock);
-	return own ? 0 : -EINVAL;
-}
-
 int64_t sys_timer_create(const uint64_t *a)
 {
 	struct proc *p = this_proc();
@@ -432,7 +401,7 @@ int64_t sys_timer_create(const uint64_t *a)
 
 	if (!cpu && !is_timer_clock(a[0]))
 		return -EINVAL;
-	if ((err = event_in(a[1], &ev)) != 0)
+	if ((err = sigevent_in(a[1], &ev)) != 0)
 		return err;
 	if ((pt = kzalloc(sizeof(*pt))) == NULL)
 		return -EAGAIN;

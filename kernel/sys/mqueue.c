@@ -8,6 +8,7 @@
  * Locks: mq_lock (sleeps): names, queues, messages; then proc_lock for the process that is notified. Left out: permissions, a mounted file
  * system of queues, SIGEV_THREAD (the C library's needs sockets of another domain), which of several waiting threads is served first.
  */
+#include "kernel/proc/signal.h"
 #include "kernel/sys/calls.h"
 #include "kernel/sys/message.h"
 
@@ -21,11 +22,6 @@
 struct mq_attr { /* Linux's */
 	int64_t flags, maxmsg, msgsize, curmsgs, reserved[4];
 };
-struct sigevent {
-	uint64_t value;
-	int32_t signo, notify;
-};
-enum { SIGEV_SIGNAL, SIGEV_NONE };
 
 struct mqueue {
 	struct mqueue *q_next; /* by name */
@@ -376,11 +372,9 @@ int64_t sys_mq_notify(const uint64_t *a)
 	struct file *f;
 	int64_t err;
 
-	if (a[1] != 0 && copy_in(&ev, a[1], sizeof(ev)) != 0)
-		return -EFAULT;
-	if (a[1] != 0 &&
-	    ((ev.notify != SIGEV_SIGNAL && ev.notify != SIGEV_NONE) ||
-		(ev.notify == SIGEV_SIGNAL && (ev.signo < 1 || ev.signo > NSIG))))
+	if (a[1] != 0 && (err = sigevent_in(a[1], &ev)) != 0)
+		return err;
+	if (a[1] != 0 && ev.notify != SIGEV_SIGNAL && ev.notify != SIGEV_NONE)
 		return -EINVAL;
 	if ((f = fd_get_kind((int)a[0], &mq_ops, -EBADF, &err)) == NULL)
 		return err;
