@@ -8,10 +8,7 @@
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"
 
-/*
- * Gives the file the operations of its inode's kind. After an error the caller sets other
- * operations.
- */
+/* Gives the file the operations of its inode's kind. */
 static int open_kind(struct inode *i, struct file *f)
 {
 	switch (inode_type(i)) {
@@ -26,37 +23,29 @@ static int open_kind(struct inode *i, struct file *f)
 	}
 }
 
-/* Makes the memory f an open file of the inode, whose reference is taken over. After an error neither is used. */
+/*
+ * Makes the zeroed memory f an open file of the inode. The file takes over the inode's reference, unless
+ * the function returns an error.
+ */
 static int open_inode(struct inode *i, unsigned flags, struct file *f)
 {
 	int err = 0;
 
+	file_init(f, i, &file_pages_ops, flags);
 	if (flags & O_PATH)
-		file_init(f, i, &file_pages_ops, flags);
-	else if (inode_type(i) == S_IFDIR && ((flags & O_ACCMODE) != 0 || (flags & O_TRUNC)))
-		err = -EISDIR;
-	else if (inode_type(i) != S_IFDIR && (flags & O_DIRECTORY))
-		err = -ENOTDIR;
-	else if (inode_type(i) == S_IFLNK)
-		err = -ELOOP;
-	if (err != 0 || (flags & O_PATH)) {
-		if (err != 0)
-			inode_put(i);
-		return err;
-	}
+		return 0;
+	if (inode_type(i) == S_IFDIR && ((flags & O_ACCMODE) != 0 || (flags & O_TRUNC)))
+		return -EISDIR;
+	if (inode_type(i) != S_IFDIR && (flags & O_DIRECTORY))
+		return -ENOTDIR;
+	if (inode_type(i) == S_IFLNK)
+		return -ELOOP;
 	if ((flags & O_TRUNC) && inode_type(i) == S_IFREG && i->i_ops->io_truncate != NULL) {
 		mach_mutex_enter(&i->i_lock);
 		err = i->i_ops->io_truncate(i, 0);
 		mach_mutex_exit(&i->i_lock);
-		if (err != 0) {
-			inode_put(i);
-			return err;
-		}
 	}
-	file_init(f, i, &file_pages_ops, flags);
-	if ((err = open_kind(i, f)) != 0)
-		inode_put(i);
-	return err;
+	return err != 0 ? err : open_kind(i, f);
 }
 
 /* Makes the file if it does not exist. */
@@ -116,8 +105,8 @@ int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mod
 	}
 	if (err == -ENOENT && (flags & O_CREAT))
 		err = create_file(start, path, flags, mode, &i);
-	if (err == 0)
-		err = open_inode(i, flags, f);
+	if (err == 0 && (err = open_inode(i, flags, f)) != 0)
+		inode_put(i);
 	if (err != 0)
 		kfree(f, sizeof(*f));
 	else
