@@ -182,10 +182,13 @@ void run_hear_keeper(struct run *, struct run_store *); /* the keeper has sent a
 
 /* slots.c */
 bool run_slot_taken(const struct run *, int slot); /* does it belong to a process? */
-/* Does the tag belong to a process that has the store, or to a dead one that is not released? */
+/*
+ * Does a connected process have the tag in that store, or does the keeper still owe the release of a
+ * dead process that had the tag?
+ */
 bool run_tag_taken(const struct run *, const struct run_store *, unsigned tag);
-unsigned run_tag_for(
-    const struct run *, const struct run_store *); /* a tag for a process that joins */
+/* Returns a free tag for a process that joins; POOL_CHILD_TAG: all tags are taken. */
+unsigned run_tag_for(const struct run *, const struct run_store *);
 
 /* tell.c: prints a line on standard error, once, for each kind of thing that was refused to the
  * program or taken from it */

@@ -2,14 +2,15 @@
 /*
  * Slots and tags.
  *
- * A slot is an entry of the family's table of processes: the account of one process. Every process
- * of the family can write the table, so only accounts depend on slots.
+ * The family's table has an entry for each process: a slot, in which the frames and the promises of
+ * that process are counted. Any process can write to any slot, so a slot never decides what a
+ * process may have in a store.
  *
- * A tag is the number by which a store knows a process. What a process holds in the store is given
- * back by its tag, so no two living processes of a store may have the same tag. A process that
- * joins gets a tag from here. A forked child has a tag from its parent, which took it in the store
- * (store/pool_tag.c). A tag belongs to a process until its connection has ended and the keeper has
- * given back all that the process held (run_store.owed).
+ * A tag is the number by which a store knows a process. The keeper gives back what a dead process
+ * held by the tag of that process, so no two living processes of a store may have the same tag. The
+ * supervisor chooses the tag of a process that joins. A parent chooses the tag of its forked child,
+ * in the store (store/pool_tag.c). A process has its tag until its connection has ended and the
+ * keeper has given back all that the process held (run_store.owed).
  */
 #include "run.h"
 
@@ -42,7 +43,10 @@ bool run_tag_taken(const struct run *r, const struct run_store *st, unsigned tag
 	return tags_have(taken, tag);
 }
 
-/* One is free: owed ones included, there are no more than processes that the store ever had at a time. */
+/*
+ * A tag whose release the keeper owes is taken, too. There are fewer connections than tags, so all
+ * tags are taken only if the keeper is far behind with its releases.
+ */
 unsigned run_tag_for(const struct run *r, const struct run_store *st)
 {
 	uint64_t taken[TAG_WORDS];

@@ -220,10 +220,12 @@ uint32_t pool_lock_tag(int fd);
 /*
  * Tags of forked children: POOL_CHILD_TAGS numbers from POOL_CHILD_TAG on. Smaller numbers are those
  * of processes that joined by pool_join(), larger ones are for users of the store that are no
- * processes of the family. A parent takes a tag before the fork, and gives it back if the fork
- * failed; ~0: all are taken. pool_tag_free gives the tag of a process back that has ended and was
- * released, in the store of that memory object, which the caller need not have mapped; it does
- * nothing to other tags.
+ * processes of the family.
+ *
+ * pool_tag_take: a parent takes a tag before the fork; ~0: all tags are taken. pool_tag_give: the
+ * parent gives the tag back, if the supervisor has not been told of the child. pool_tag_free: the
+ * supervisor frees the tag of a process that has ended, in the store of that memory object, which
+ * the supervisor need not have mapped. Both do nothing if the tag is no child's.
  */
 #define POOL_CHILD_TAG 512u
 #define POOL_CHILD_TAGS 512u

@@ -11,7 +11,8 @@
  * A parent takes a tag before the fork. The supervisor frees the tag after the child has ended and
  * pool_release() is done, by a write to the memory object, of which the supervisor has no mapping.
  *
- * Left out: a child that is killed before the supervisor knows of it keeps its tag.
+ * Left out: if a parent is killed after it took a tag and before it told the supervisor of the
+ * child, the tag stays taken.
  *
  * Lock: none; the entries are atomic.
  */
