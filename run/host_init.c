@@ -124,6 +124,8 @@ static int join_family(struct host *h, struct family_store *st)
 static _Noreturn void stop_joining(int rc)
 {
 	switch (rc) {
+	case -ECONNREFUSED:
+	case -EPIPE: host_stop("quire run has ended, so this program ends: start it again", rc);
 	case -EAGAIN:
 		host_stop(
 		    "all places of the family are taken: raise ulimit -Hn for quire run (to 600; 512 places at most), or run fewer processes at a time",
@@ -157,13 +159,9 @@ int host_init(const char *family)
 	if (!family_find(h, family, &ours)) {
 		if (!ours) /* left over */
 			return 0;
-		host_stop(
-		    "quire run has ended, so this program ends: start it again", -ECONNREFUSED);
+		stop_joining(-ECONNREFUSED);
 	}
-	rc = join_family(h, &st);
-	if (rc == -EPIPE)
-		host_stop("quire run has ended, so this program ends: start it again", rc);
-	if (rc != 0 || (rc = service_prepare(h)) != 0)
+	if ((rc = join_family(h, &st)) != 0 || (rc = service_prepare(h)) != 0)
 		stop_joining(rc);
 	host_thread_pointer();
 	mach_rw_init(&h->h_lock, 1, "host");
