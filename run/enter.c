@@ -14,7 +14,6 @@
 #include "run/host_quire.h"
 
 #include <errno.h>
-#include <linux/sched.h>
 #include <sys/syscall.h>
 
 #include "sys/linux/sys.h"

@@ -15,13 +15,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "run/text.h"
 #include "sys/linux/elf.h"
 #include "sys/linux/sys.h"
 
@@ -29,18 +29,10 @@
 #define ORDER "verify_asan_link_order=0"
 #define OPTIONS ORDER ":detect_leaks=0"
 
-static bool has_text(const char *s, const char *what)
-{
-	for (size_t n = strlen(what); *s != '\0'; s++)
-		if (strncmp(s, what, n) == 0)
-			return true;
-	return false;
-}
-
 static int is_asan(const struct elf_object *o, void *arg)
 {
 	(void)arg;
-	return has_text(o->name, "libasan.so") || has_text(o->name, "libclang_rt.asan");
+	return text_contains(o->name, "libasan.so") || text_contains(o->name, "libclang_rt.asan");
 }
 
 static void say_line(const char *line)
@@ -104,11 +96,11 @@ void sanitizer_start(char **argv, char **envp)
 	for (char **e = envp; *e != NULL; e++)
 		if (strncmp(*e, VARIABLE, sizeof VARIABLE - 1) == 0)
 			own = *e + sizeof VARIABLE - 1;
-	if (has_text(own, ORDER))
+	if (text_contains(own, ORDER))
 		return;
 	/* A loader that was executed with the program as its argument has changed argv. */
 	if (elf_auxv(AT_BASE) != 0 && (list = with_option(envp, own)) != NULL) {
-		if (!has_text(own, "detect_leaks="))
+		if (!text_contains(own, "detect_leaks="))
 			say_line(
 			    "quire: AddressSanitizer's leak check is off: it stops the thread that serves faults\n");
 		(void)sys_call3(SYS_execve, (long)program_path(), (long)argv, (long)list);
