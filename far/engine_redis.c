@@ -188,10 +188,15 @@ static void ask_slots(struct far_link *l, uint64_t now)
 	}
 }
 
+/* The node that has the request's unit, by the last map of slots. */
+static struct far_node *owner_of(struct far_link *l, const struct far_io *io)
+{
+	return &l->node[l->use.cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
+}
+
 static bool submit_to_owner(struct far_link *l, struct far_io *io, uint64_t now)
 {
-	struct far_node *nd =
-	    &l->node[l->use.cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
+	struct far_node *nd = owner_of(l, io);
 
 	return node_ready(l, nd, now) && far_node_owes(nd) < DEPTH &&
 	    far_node_put_io(&l->use, nd, io);
@@ -636,8 +641,7 @@ static uint64_t redis_size(const struct far_link *l)
 static bool redis_submit(struct far_link *l, struct far_io *io)
 {
 	uint64_t now = far_now();
-	struct far_node *nd =
-	    &l->node[l->use.cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
+	struct far_node *nd = owner_of(l, io);
 
 	if (l->dead || (nd->conn != NULL && far_node_owes(nd) >= DEPTH))
 		return false;
