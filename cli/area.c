@@ -168,7 +168,7 @@ void run_sweep_stores(struct run *r)
 		return;
 	for (unsigned s = 0; s < FAMILY_PROCS; s++)
 		if (atomic_load(&r->fam->fam_proc[s].fp_pid) == -1)
-			return; /* a forked child may be about to report which store it has */
+			return; /* a parent may be about to report which store its child will have */
 	for (; i < RUN_STORES; i++)
 		if (r->store[i] != NULL && r->store[i]->users == 0)
 			drop_store(r, i);

@@ -437,10 +437,10 @@ static bool is_greeting(const struct run *r, const struct family_hello *h, ssize
 }
 
 /*
- * A greeting of a process that is about to fork. The child has a slot, a store and a tag there. The name of the
- * store proves that the sender is a process of the store, which alone can know a tag there. If any process has made
- * another take the child's slot, the child goes on without. False: there is no room, or the
- * greeting names another process's slot or tag.
+ * A greeting of a process that is about to fork. The child has a slot, a store and a tag there. The
+ * name of the store proves that the sender is a process of the store, which alone can know a tag
+ * there. If any process has made another take the child's slot, the child goes on without. False:
+ * there is no room, or the greeting names another process's slot or tag.
  */
 static bool expect_child(struct run *r, const struct family_hello *h, const struct received *from)
 {
@@ -460,8 +460,10 @@ static bool expect_child(struct run *r, const struct family_hello *h, const stru
 	return true;
 }
 
-/* A greeting of a forked child. False: no process expects a child of that store and tag, or of that slot if there is no store. Takes over the
- * sender's pidfd. */
+/*
+ * A greeting of a forked child. False: no process expects a child of that store and tag, or of that
+ * slot if there is no store. Takes over the sender's pidfd.
+ */
 static bool meet_child(struct run *r, const struct family_hello *h, struct received *from)
 {
 	const struct run_store *st = run_store_named(r, h->fh_store);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The end of a process that cannot go on under Quire, for a reason that its user can remove. Raw system calls only; no lock.
+ * The end of a process that cannot go on under Quire, for a reason that its user can remove. A fault
+ * of Quire itself ends in mach_panic() instead, and the end of the supervisor in family_end(). Raw
+ * system calls only; no lock.
  */
 #include <sys/syscall.h>
 

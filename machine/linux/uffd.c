@@ -11,9 +11,10 @@
  * protection are lost in a forked child, whose inherited descriptor acts on the parent. Every retry
  * is bounded.
  *
- * Left out: UFFD_FEATURE_EVENT_REMOVE, by which the kernel would report an madvise() of the program that no runtime saw. With this
- * feature MADV_DONTNEED on any registered range, the arena included, does not return before a thread has read the report. The runtime
- * drops pages and frames by the same call, in the thread that reads the descriptor, with locks of the HAT held.
+ * Left out: UFFD_FEATURE_EVENT_REMOVE, by which the kernel would report an madvise() of the program
+ * that no runtime saw. With this feature MADV_DONTNEED on any registered range, the arena included,
+ * does not return before a thread has read the report. The runtime drops pages and frames by the
+ * same call, in the thread that reads the descriptor, with locks of the HAT held.
  *
  * Locks: none.
  */
