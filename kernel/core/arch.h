@@ -80,8 +80,8 @@ void arch_load_space(struct hat *); /* on this CPU; NULL: the kernel's own */
 void arch_flush_icache(void);
 /* clears the floating point registers and the thread pointer */
 void arch_user_init(struct thread *);
-/* from: the running thread */
-void arch_user_copy(struct thread *to, const struct thread *from);
+/* gives a new thread the running thread's registers of that kind */
+void arch_user_copy(struct thread *to);
 
 /* ---- devices that the machine found: MMIO registers at physical address ad_pa ---- */
 struct arch_device {

@@ -224,7 +224,6 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 	struct proc *me = this_proc(), *p = me;
 	struct uthread *u, *self = this_uthread();
 	struct trapframe *tf;
-	struct thread *cur = arch_cur();
 	int err, tid;
 
 	err = thread_count() >= threads_most() ? -EAGAIN : 0;
@@ -240,7 +239,7 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 	tf_set_result(tf, 0);
 	if (stack != 0)
 		tf_set_sp(tf, stack);
-	arch_user_copy(u->u_thread, cur);
+	arch_user_copy(u->u_thread);
 	if (flags & CLONE_SETTLS)
 		tf_set_tls(tf, &u->u_thread->t_arch, tls);
 	u->u_thread->t_hat = as_hat(p->p_as);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What System V's shared memory and semaphores have in common: Linux's numbers and its structure of
+ * What System V's shared memory, semaphores and messages have in common: Linux's numbers and its structure of
  * permissions, and ids. An id is the index of a slot and a count of the slot's uses, so that an old
  * id finds nothing.
  */

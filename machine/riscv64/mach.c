@@ -258,13 +258,7 @@ void arch_user_init(struct thread *t)
 		fp_load(&t->t_arch.at_fp);
 }
 
-void arch_user_copy(struct thread *to, const struct thread *from)
-{
-	if (from == arch_cur())
-		fp_save(&to->t_arch.at_fp);
-	else
-		to->t_arch = from->t_arch;
-}
+void arch_user_copy(struct thread *to) { fp_save(&to->t_arch.at_fp); }
 
 void arch_switch_out(struct thread *t)
 {

@@ -170,8 +170,7 @@ extern struct fpu_units {
 } fpu;
 void fpu_init(void); /* on each CPU */
 void fpu_reset(struct thread *);
-void fpu_copy(struct thread *to, const struct thread *from); /* from: the running one */
-void fpu_save(struct thread *); /* called at a switch, interrupts off */
+void fpu_save(struct thread *); /* the CPU's registers to the area of that thread */
 void fpu_load(struct thread *);
 /*
  * An area of FPU_BYTES at FPU_ALIGN: the initial registers; the registers of this CPU are saved to the area

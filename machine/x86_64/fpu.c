@@ -20,7 +20,7 @@
 #define XCR0_MASK 7ull /* x87, SSE, AVX */
 #define MXCSR 24u      /* in the area */
 
-/* const after the boot CPU's fpu_init: the others find the same */
+/* const after the boot CPU's fpu_init: every other CPU finds the same units */
 struct fpu_units fpu = { 0, FPU_HEADER };
 
 void fpu_init(void)
@@ -88,15 +88,6 @@ void fpu_reset(struct thread *t)
 		fpu_area_load(area);
 	else
 		memcpy(area_of(t), area, FPU_BYTES);
-}
-
-void fpu_copy(struct thread *to, const struct thread *from)
-{
-	_Alignas(FPU_ALIGN) uint8_t area[FPU_BYTES] = { 0 };
-
-	KASSERT(from == arch_cur());
-	fpu_area_save(area);
-	memcpy(area_of(to), area, FPU_BYTES);
 }
 
 void fpu_save(struct thread *t) { fpu_area_save(area_of(t)); }

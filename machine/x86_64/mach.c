@@ -204,9 +204,9 @@ void arch_user_init(struct thread *t)
 	}
 }
 
-void arch_user_copy(struct thread *to, const struct thread *from)
+void arch_user_copy(struct thread *to)
 {
-	fpu_copy(to, from);
+	fpu_save(to);
 	to->t_arch.at_fsbase = rdmsr(MSR_FSBASE);
 	to->t_arch.at_gsbase = rdmsr(MSR_KGSBASE);
 }
