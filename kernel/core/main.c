@@ -45,6 +45,7 @@ void kernel_cpu_main(void)
 {
 	struct kcpu *k = arch_kcpu();
 
+	KASSERT(k->k_id < arch_ncpus()); /* shootdowns reach this CPU */
 	thread_boot(&boot_thread[k->k_id], 0, 0);
 	idle_begin();
 	arch_tick_start();

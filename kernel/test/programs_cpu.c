@@ -10,10 +10,12 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -336,6 +338,33 @@ static void a_thread_without_a_stack_gets_its_signal(void)
 	sigaltstack(&off, NULL);
 }
 
+static void use_wide_vectors(void)
+{
+#if defined(__riscv)
+	__asm__ volatile(".word 0x000072d7" : : : "t0"); /* vsetvli t0, zero, e8 */
+#else
+	__asm__ volatile(".byte 0x62, 0xf1, 0x7d, 0x48, 0xef, 0xc0"
+			 :
+			 :
+			 : "xmm0"); /* vpxord %zmm0, %zmm0, %zmm0 */
+#endif
+}
+
+static bool has_wide_vectors(void)
+{
+#if defined(__riscv)
+	return getauxval(AT_HWCAP) & 1ul << ('v' - 'a');
+#else
+	return __builtin_cpu_supports("avx512f");
+#endif
+}
+
+/* The CPU may have registers that the kernel does not save. */
+static void vectors_that_are_not_told_of_are_refused(void)
+{
+	CHECK(has_wide_vectors() || signal_of(use_wide_vectors) == SIGILL);
+}
+
 const struct test cpu_tests[] = {
 	T(a_register_with_a_number_of_an_error_outlives_a_signal, 1),
 	T(floats_outlive_a_signal, 1),
@@ -344,6 +373,7 @@ const struct test cpu_tests[] = {
 	T(written_instructions_run, 1),
 	T(jumps_to_no_code_are_signals, 1),
 	T(a_thread_without_a_stack_gets_its_signal, 1),
+	T(vectors_that_are_not_told_of_are_refused, 1),
 	{ NULL, NULL, 0 },
 };
 const struct test cpu_inner_tests[] = { T(a_new_program_rounds_to_nearest, 1), { NULL, NULL, 0 } };

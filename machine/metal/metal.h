@@ -33,7 +33,10 @@ uint64_t take_table(void); /* a table of zeroes; physical */
 /* Does the range of physical addresses touch read-only memory: the image's text and constants? */
 bool touches_constant(uint64_t pa, uint64_t bytes);
 struct cpu;
-/* start.c: called by a CPU other than the boot CPU when it is ready to run threads; by the boot CPU, which then counts that CPU */
+/*
+ * start.c. cpu_is_up: called by a CPU other than the boot CPU when it is ready to run threads; returns when it is counted
+ * (arch_ncpus). cpu_wait_up: called by the boot CPU, which then counts that CPU.
+ */
 void cpu_is_up(struct cpu *);
 void cpu_wait_up(struct cpu *);
 bool leave_guards_out(void); /* mmu.noguard on the command line: the machine is broken on purpose */

@@ -4,8 +4,8 @@
  * in the order of their numbers.
  *
  * A CPU that runs must be counted by arch_ncpus: shootdowns go to the counted CPUs only. So the boot CPU does not give up a CPU that it
- * has started, which might run after that: it waits for the CPU, and stops the machine if the CPU does not come for a minute. If a CPU
- * cannot be started at all, neither are those after it.
+ * has started, which might run after that: it waits for the CPU, and stops the machine if the CPU does not come for a minute. The CPU
+ * in turn runs no thread before it is counted. If a CPU cannot be started at all, neither are those after it.
  *
  * cpus.slow=MS on the command line: every other CPU needs so many milliseconds to start, as under a
  * busy emulator. Locks: none; only the boot CPU runs programs or threads of the kernel meanwhile.
@@ -23,6 +23,8 @@ void cpu_is_up(struct cpu *c)
 	while (arch_time_ns() < until)
 		arch_relax();
 	__atomic_store_n((bool *)(void *)&c->cpu_up, true, __ATOMIC_SEQ_CST);
+	while (arch_ncpus() <= c->cpu_k.k_id)
+		arch_relax();
 }
 
 void cpu_wait_up(struct cpu *c)

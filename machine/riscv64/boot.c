@@ -38,7 +38,8 @@ void ap_entry(void);
 struct cpu cpus[ARCH_MAXCPUS] __attribute__((aligned(64)));
 struct devices devices;
 uint64_t ap_satp, satp_mode;
-static unsigned ncpus_found = 1, ncpus_up = 1;
+static unsigned ncpus_found = 1;
+static _Atomic unsigned ncpus_up = 1; /* the boot CPU counts; the others read */
 
 struct range {
 	uint64_t r_from, r_to;

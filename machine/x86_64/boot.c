@@ -40,7 +40,8 @@ struct memmap_entry {
 extern char boot_stack_end[];
 
 struct cpu cpus[ARCH_MAXCPUS];
-static unsigned ncpus_found = 1, ncpus_up = 1;
+static unsigned ncpus_found = 1;
+static _Atomic unsigned ncpus_up = 1; /* the boot CPU counts; the others read */
 static struct memmap_entry ram[16];
 static unsigned nram;
 
