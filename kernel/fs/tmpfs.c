@@ -3,8 +3,9 @@
  * tmpfs: files of anonymous memory, with names (/dev/shm) or without (memfd_create). Their pages go to swap like every program's.
  *
  * A file's bytes are an anon map; shared mappings share it (tmpfs_memory), private ones get a copy-on-write snapshot of it
- * (tmpfs_snapshot). read and write go through an address space of the kernel's own in which every file that has bytes is mapped:
- * faults, swapping and copying work as for a program. In that space a file has a slot of slot_bytes
+ * (tmpfs_snapshot), behind whose last page each access gives SIGBUS. read and write go through an
+ * address space of the kernel's own in which every file that has bytes is mapped: faults, swapping
+ * and copying work as for a program. In that space a file has a slot of slot_bytes
  * addresses, which limits its size; the file takes the slot with its first byte. Memory and swap
  * are reserved for all of a file's length, holes too, and stay reserved until the file is freed:
  * the call that makes the file longer returns ENOSPC, no later call does.
@@ -222,22 +223,47 @@ static int64_t tmp_write(struct file *f, const void *buf, uint64_t len, uint64_t
 	return err != 0 ? err : (int64_t)len;
 }
 
-int tmpfs_snapshot(
-    struct inode *i, uint64_t off, uint64_t len, struct as *to, vaddr_t *at, unsigned prot)
+/* What is behind the file's end: a map that ends before its first page, which reserves nothing. */
+static enum vm_err map_beyond_end(struct as *to, vaddr_t at, uint64_t len, unsigned prot)
 {
-	struct tmpfile *t = tmp_of(i);
+	struct anon_map *none = anonmap_alloc(the_vm, vm_btop(len));
+	struct segvn_args a = { .sa_prot = prot,
+		.sa_maxprot = PROT_R | PROT_W | PROT_X,
+		.sa_flags = SEGVN_SHARED,
+		.sa_amp = none };
 	enum vm_err e;
-	int err;
+
+	if (none == NULL)
+		return VM_NOMEM;
+	anonmap_limit(none, 0);
+	e = as_map(to, at, len, segvn_create, &a);
+	anonmap_rele(none);
+	return e;
+}
+
+int tmpfs_snapshot(
+    struct inode *i, uint64_t off, uint64_t len, struct as *to, vaddr_t at, unsigned prot)
+{
+	enum vm_err e = VM_OK;
+	uint64_t there;
 
 	mach_mutex_enter(&i->i_lock);
-	err = tmp_extend(i, off, len);
-	e = err != 0
-	    ? VM_OK
-	    : as_transfer(tmp_as, t->t_at + off, len, to, at, TRANSFER_COW, PROT_R | PROT_W);
+	there = off < i->i_size ? vm_page_round(i->i_size) - off : 0;
+	if (there > len)
+		there = len;
+	if (there > 0)
+		e = as_transfer(
+		    tmp_as, tmp_of(i)->t_at + off, there, to, &at, TRANSFER_COW, PROT_R | PROT_W);
 	mach_mutex_exit(&i->i_lock);
-	if (err == 0 && e == VM_OK && prot != (PROT_R | PROT_W))
-		e = as_setprot(to, *at, len, prot);
-	return err != 0 ? err : err_of(e);
+	if (e != VM_OK)
+		return err_of(e);
+	if (there > 0 && prot != (PROT_R | PROT_W))
+		e = as_setprot(to, at, there, prot);
+	if (e == VM_OK && there < len)
+		e = map_beyond_end(to, at + there, len - there, prot);
+	if (e != VM_OK && there > 0)
+		(void)as_unmap(to, at, there);
+	return err_of(e);
 }
 
 static int tmp_poll(struct file *f)

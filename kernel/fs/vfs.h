@@ -281,11 +281,11 @@ struct inode *tmpfs_init(void);
  */
 struct anon_map *tmpfs_memory(struct inode *);
 /*
- * Maps bytes of such a file at *at of the space by copy-on-write; *at must be free, and 0 means any
- * address, returned in *at. 0 or an error
+ * Maps bytes of such a file at an address of the space by copy-on-write. An access behind the page
+ * in which the file ends now gives SIGBUS. 0; -EEXIST: something is mapped there; or another error
  */
 int tmpfs_snapshot(
-    struct inode *, uint64_t off, uint64_t len, struct as *to, vaddr_t *at, unsigned prot);
+    struct inode *, uint64_t off, uint64_t len, struct as *to, vaddr_t at, unsigned prot);
 /* A directory that names the file, referenced; NULL: none, or no file of tmpfs. */
 struct inode *tmpfs_directory_of(struct inode *);
 extern struct file_ops const tty_ops;

@@ -118,14 +118,14 @@ static int file_args(
 	return err;
 }
 
-/* Makes the contents of a private mapping of a tmpfs file: the present bytes of the file. */
+/* A private mapping of a tmpfs file: the present bytes of the file, and SIGBUS behind its end. */
 struct snapshot {
 	struct inode *n_inode;
 	uint64_t n_off, n_len;
 	unsigned n_prot;
 };
 
-static int take_snapshot(const struct snapshot *n, vaddr_t *at)
+static int take_snapshot(const struct snapshot *n, vaddr_t at)
 {
 	return tmpfs_snapshot(n->n_inode, n->n_off, n->n_len, this_proc()->p_as, at, n->n_prot);
 }
@@ -138,7 +138,7 @@ static int snapshot_in_hole(const struct snapshot *n, vaddr_t min, vaddr_t max, 
 
 	do {
 		e = as_gap(this_proc()->p_as, n->n_len, VM_PAGESIZE, min, max, true, at);
-		err = e == VM_OK ? take_snapshot(n, at) : mem_err(e);
+		err = e == VM_OK ? take_snapshot(n, *at) : mem_err(e);
 	} while (e == VM_OK && err == -EEXIST);
 	return err;
 }
@@ -170,11 +170,11 @@ static int map_snapshot(const struct snapshot *n, unsigned flags, vaddr_t *at)
 	vaddr_t hint = vm_page_trunc(*at), max = top_for(this_proc(), flags);
 
 	if (flags & MAP_NOREPLACE)
-		return *at >= USER_MIN ? take_snapshot(n, at) : -ENOMEM;
+		return *at >= USER_MIN ? take_snapshot(n, *at) : -ENOMEM;
 	if (flags & MAP_FIXED)
 		return snapshot_instead(n, *at);
 	if (hint >= USER_MIN && hint < max && n->n_len <= max - hint &&
-	    take_snapshot(n, &hint) == 0) {
+	    take_snapshot(n, hint) == 0) {
 		*at = hint;
 		return 0;
 	}

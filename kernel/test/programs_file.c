@@ -61,6 +61,33 @@ static void a_mapping_of_tmpfs_ends_with_the_file(void)
 	close(fd);
 }
 
+/* A private mapping once had zeroes behind the file's last page. */
+static void a_private_mapping_of_tmpfs_ends_with_the_file(void)
+{
+	int fd = memfd_create("short", 0);
+
+	CHECK(write(fd, "hello", 5) == 5);
+	for (unsigned first = 0; first < 2; first++) {
+		uint8_t *p = mmap(
+		    NULL, 4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, (off_t)(first * PG));
+		uint8_t *end = p + PG - first * PG;
+
+		CHECK(p != MAP_FAILED);
+		if (first == 0) {
+			CHECK(memcmp(p, "hello", 6) == 0 && p[PG - 1] == 0);
+			CHECK(signal_of_access(p + PG - 1, 1) == 0);
+		}
+		CHECK(signal_of_access(end, 0) == SIGBUS && signal_of_access(end, 1) == SIGBUS);
+		CHECK(signal_of_access(p + 4 * PG - 1, 0) == SIGBUS);
+		CHECK(mprotect(p, 4 * PG, PROT_READ) == 0);
+		CHECK(signal_of_access(end, 0) == SIGBUS && signal_of_access(end, 1) == SIGSEGV);
+		CHECK(mmap(p, 4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == p);
+		CHECK(memcmp(p, "hello", 6) == 0 && signal_of_access(p + PG, 1) == SIGBUS);
+		CHECK(munmap(p, 4 * PG) == 0 && signal_of_access(end, 0) == SIGSEGV);
+	}
+	close(fd);
+}
+
 /* ---- epoll ---- */
 /* An epoll was once always ready. */
 static void an_epoll_is_polled(void)
@@ -382,6 +409,7 @@ static void no_number_makes_no_file(void)
 
 const struct test file_tests[] = {
 	T(a_mapping_of_tmpfs_ends_with_the_file, 1),
+	T(a_private_mapping_of_tmpfs_ends_with_the_file, 1),
 	T(an_epoll_is_polled, 1),
 	T(epolls_in_a_ring_are_polled, 1),
 	T(every_ready_file_has_its_turn, 1),
