@@ -11,11 +11,18 @@
  */
 #include "kernel/proc/signal.h"
 
+static bool is_stop(const struct proc *p, int sig)
+{
+	return (DEFAULT_STOP & SIGBIT(sig)) && p->p_sighand->sh_action[sig].sa_handler == 0;
+}
+
 static int take_signal(struct uthread *u, struct siginfo *info)
 {
 	bool irq = spin_lock(&sched_lock);
 	int sig = signal_take(u, deliverable_signals(u), info);
 
+	if (sig != 0 && is_stop(u->u_proc, sig))
+		u->u_proc->p_stopping = true;
 	spin_unlock(&sched_lock, irq);
 	return sig;
 }
@@ -27,20 +34,27 @@ static bool has_continued(void *arg)
 	return !p->p_stopped || p->p_exiting || p->p_execer != NULL;
 }
 
+/*
+ * Between take_signal and here a SIGCONT or SIGKILL may have been sent. It has found a process that
+ * runs, so it must keep the process from stopping.
+ */
 static void stop_process(struct proc *p, int sig)
 {
-	bool irq;
+	bool irq, stops;
 
 	if (p->p_parent == NULL)
 		return; /* the first process has no parent that could continue it */
 	mach_mutex_enter(&proc_lock);
 	irq = spin_lock(&sched_lock);
-	p->p_stopped = true;
-	p->p_told_stop = p->p_continued = false;
-	p->p_stop_sig = sig;
-	wake_all(&p->p_parent->p_wait);
+	if ((stops = p->p_stopping)) {
+		p->p_stopping = false;
+		p->p_stopped = true;
+		p->p_told_stop = p->p_continued = false;
+		p->p_stop_sig = sig;
+		wake_all(&p->p_parent->p_wait);
+	}
 	spin_unlock(&sched_lock, irq);
-	if (!(p->p_parent->p_sighand->sh_action[SIGCHLD].sa_flags & SA_NOCLDSTOP))
+	if (stops && !(p->p_parent->p_sighand->sh_action[SIGCHLD].sa_flags & SA_NOCLDSTOP))
 		signal_queue_proc(p->p_parent, SIGCHLD, 5, (uint64_t)p->p_pid, (uint64_t)sig);
 	mach_mutex_exit(&proc_lock);
 	(void)wait_until(&p->p_cont, has_continued, p, 0, false);
@@ -77,11 +91,14 @@ static bool deliver_signal(
 		proc_exit(sig); /* without 0x80: no core file is written */
 	}
 	old = u->u_restore_mask ? u->u_saved_mask : u->u_sigmask;
-	u->u_restore_mask = false;
 	if (arch_signal_frame(tf, sig, info, &a, old) != 0) {
-		kprintf("%s (%d): no stack for signal %d\n", p->p_comm, p->p_pid, sig);
-		proc_exit(SIGSEGV);
+		if (sig == SIGSEGV)
+			p->p_sighand->sh_action[sig].sa_handler = 0;
+		signal_force(SIGSEGV, 128, 0); /* whose handler may have a stack of its own */
+		return false;
 	}
+	u->u_restore_mask = false;
+	signal_disarm_altstack(u);
 	irq = spin_lock(&sched_lock);
 	u->u_sigmask |= a.sa_mask | (a.sa_flags & SA_NODEFER ? 0 : SIGBIT(sig));
 	u->u_sigmask &= ~FATAL_ALWAYS;

@@ -128,8 +128,13 @@ struct proc {
 	bool p_zombie;  /* proc_lock: only the status of the process is left */
 	bool p_vforked; /* sched_lock: the parent waits until the child execs or exits */
 	_Atomic bool p_stopped; /* sched_lock */
-	bool p_told_stop;       /* proc_lock: wait() has reported the stop */
-	int p_stop_sig;         /* proc_lock: the signal that stopped the process */
+	/*
+	 * sched_lock: a thread has taken a signal that stops the process and is about to stop it;
+	 * SIGCONT and SIGKILL cancel that
+	 */
+	bool p_stopping;
+	bool p_told_stop; /* proc_lock: wait() has reported the stop */
+	int p_stop_sig;   /* proc_lock: the signal that stopped the process */
 	_Atomic bool
 	    p_continued; /* SIGCONT continued the process, and wait() has not reported that yet */
 	bool
@@ -343,6 +348,8 @@ struct sigstack {         /* stack_t */
  */
 uint64_t signal_stack(
     const struct sigaction *, uint64_t sp, uint64_t red_zone, struct sigstack *told);
+/* A handler begins: an alternate stack with SS_AUTODISARM is no longer the thread's. */
+void signal_disarm_altstack(struct uthread *);
 /*
  * Does sigaltstack for a thread with stack pointer sp. With a new stack: -EPERM (the thread is on
  * the alternate stack), -EINVAL, -ENOMEM (too small).

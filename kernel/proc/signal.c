@@ -216,6 +216,7 @@ static void note_continue(struct proc *p, int sig)
 	if (sig != SIGCONT && sig != SIGKILL)
 		return;
 	drop_pending_everywhere(p, DEFAULT_STOP);
+	p->p_stopping = false;
 	if (!p->p_stopped)
 		return;
 	p->p_stopped = false;
@@ -367,8 +368,10 @@ static bool on_altstack(const struct uthread *u, uint64_t sp)
 	    sp - u->u_altstack <= u->u_altsize;
 }
 
-static void forget_altstack(struct uthread *u)
+void signal_disarm_altstack(struct uthread *u)
 {
+	if (!(u->u_altflags & SS_AUTODISARM))
+		return;
 	u->u_altstack = u->u_altsize = 0;
 	u->u_altflags = SS_DISABLE;
 }
@@ -384,8 +387,6 @@ uint64_t signal_stack(
 	};
 	if ((a->sa_flags & SA_ONSTACK) && u->u_altsize > 0 && !on_altstack(u, sp))
 		top = u->u_altstack + u->u_altsize;
-	if (u->u_altflags & SS_AUTODISARM)
-		forget_altstack(u);
 	return top;
 }
 

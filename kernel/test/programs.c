@@ -619,9 +619,13 @@ static void read_beside_rounds(unsigned rounds)
 	hot_stop = 0;
 	hot_wrong = 0;
 	CHECK(pthread_create(&t, NULL, read_hot, NULL) == 0);
-	for (unsigned r = 1; r <= rounds && hot_wrong == 0; r++)
+	for (unsigned r = 1; r <= rounds && hot_wrong == 0; r++) {
+		/* each page that is evicted costs a shootdown, which may take long in an emulator */
 		for (unsigned i = 0; i < COLD; i++)
 			cold[i * PG] = (uint8_t)r;
+		printf("hot thread: round %u\n", r);
+		fflush(stdout);
+	}
 	hot_stop = 1;
 	pthread_join(t, NULL);
 	printf("hot thread: %lu wrong of %lu reads\n", hot_wrong, hot_reads);

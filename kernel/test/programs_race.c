@@ -320,6 +320,137 @@ static void a_stop_stops_every_thread(void)
 	munmap((void *)(uintptr_t)counter, PG);
 }
 
+/* ---- signals whose frame has no room ---- */
+static volatile uintptr_t spinner_at; /* an address on the spinning thread's stack; 0: not yet */
+static volatile int spinner_tid;
+
+static void *spin_without_stack(void *arg)
+{
+	static uint8_t other[65536];
+	const stack_t st = { .ss_sp = other, .ss_size = sizeof(other) };
+	volatile uint8_t below[4 * PG]; /* what the C library keeps lies at the top of the stack */
+
+	below[0] = 1;
+	sigaltstack(&st, NULL);
+	spinner_tid = (int)syscall(SYS_gettid);
+	spinner_at = (uintptr_t)below;
+	for (;;)
+		__asm__ volatile("");
+	return arg;
+}
+
+static void on_usr1(int sig) { _exit(sig); }
+static void on_segv(int sig) { _exit(sig == SIGSEGV ? 9 : 8); }
+
+/* segv: SIGSEGV's handler has these flags; -1: there is none. How the process ends. */
+static int end_without_room(int segv)
+{
+	struct sigaction sa = { .sa_handler = on_usr1 };
+	const size_t size = 64 * PG;
+	pthread_attr_t a;
+	pthread_t t;
+	int status;
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return waitpid(pid, &status, 0) == pid ? status : -1;
+	sigaction(SIGUSR1, &sa, NULL);
+	sa = (struct sigaction){ .sa_handler = on_segv, .sa_flags = segv };
+	if (segv >= 0)
+		sigaction(SIGSEGV, &sa, NULL);
+	uint8_t *stack =
+	    mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_init(&a);
+	if (pthread_attr_setstack(&a, stack, size) != 0 ||
+	    pthread_create(&t, &a, spin_without_stack, NULL) != 0)
+		_exit(1);
+	while (spinner_at == 0)
+		sched_yield();
+	uintptr_t end = (spinner_at & ~(PG - 1)) + PG;
+	if (mprotect(stack, end - (uintptr_t)stack, PROT_NONE) != 0 ||
+	    syscall(SYS_tgkill, getpid(), spinner_tid, SIGUSR1) != 0)
+		_exit(2);
+	sleep_for_ever(NULL);
+	_exit(3);
+}
+
+/* The process once ended at once, also if SIGSEGV had a handler with a stack of its own. */
+static void a_signal_without_room_becomes_sigsegv(void)
+{
+	int status = end_without_room(SA_ONSTACK);
+
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 9);
+	status = end_without_room(0);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	status = end_without_room(-1);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
+/* ---- spaces that end while others run ---- */
+enum { ENDED = 20, FAULTS_EACH = 100 };
+
+/*
+ * The end of a space makes the CPUs leave it that still have it loaded. Such a CPU, if it ran
+ * another program by then, once left that program's space instead: the program faulted without end
+ * until another thread took the CPU.
+ */
+static void the_end_of_a_space_disturbs_no_other(void)
+{
+	unsigned long faults = number_in("/proc/quire", "fault");
+	int status;
+
+	counter = mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t counts = fork();
+	if (counts == 0)
+		count_up(NULL);
+	for (int i = 0; i < ENDED; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(0);
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+		for (unsigned long before = *counter; *counter == before;)
+			;
+	}
+	CHECK(kill(counts, SIGKILL) == 0 && waitpid(counts, &status, 0) == counts);
+	faults = number_in("/proc/quire", "fault") - faults;
+	CHECK(faults < (unsigned long)ENDED * FAULTS_EACH);
+	munmap((void *)(uintptr_t)counter, PG);
+}
+
+/*
+ * The process once stopped after the second signal, which had found it still running: for good, as a
+ * process that waits to be continued takes no SIGKILL.
+ */
+static void a_signal_overtakes_no_stop(void)
+{
+	static const int after[] = { SIGCONT, SIGKILL };
+	int status;
+
+	counter = mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < 400 && failed_line == 0; i++) {
+		unsigned long before = *counter;
+		int sig = after[i % 2];
+		pid_t pid = fork(), got;
+
+		if (pid == 0)
+			for (;; ++*counter)
+				kill(getpid(), 0); /* takes the lock that a stop takes, too */
+		while (*counter == before)
+			sched_yield();
+		CHECK(kill(pid, SIGSTOP) == 0);
+		before = *counter;
+		CHECK(kill(pid, sig) == 0);
+		while ((got = waitpid(pid, &status, WNOHANG | WUNTRACED)) == 0 &&
+		    (sig == SIGKILL || *counter == before))
+			sched_yield();
+		CHECK(sig == SIGKILL ? got == pid && WIFSIGNALED(status) : got == 0);
+		if (got == 0 || !WIFSIGNALED(status))
+			CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid);
+	}
+	munmap((void *)(uintptr_t)counter, PG);
+}
+
 /* ---- time ---- */
 static void on_alarm(int sig) { (void)sig; }
 
@@ -564,6 +695,9 @@ const struct test race_tests[] = {
 	T(a_process_ends_in_the_middle, 1),
 	T(threads_are_cancelled, 1),
 	T(a_stop_stops_every_thread, 1),
+	T(a_signal_overtakes_no_stop, 1),
+	T(a_signal_without_room_becomes_sigsegv, 1),
+	T(the_end_of_a_space_disturbs_no_other, 0),
 	T(a_long_sleep_is_long, 1),
 	T(a_mapping_is_replaced_at_once, 1),
 	T(small_writes_stay_whole, 1),

@@ -245,6 +245,10 @@ def test_a_woken_thread_runs_at_once(m):
     return programs_pass(m, 24, tests_of('race'), 'sched.eager=1', silence=60)
 
 
+def test_a_late_request_to_leave_a_space_is_harmless(m):
+    return programs_pass(m, 24, ['the_end_of_a_space_disturbs_no_other'], 'mmu.lateleave=1', cpus=2)
+
+
 def test_no_shootdown_is_found_out(m):
     right, text = m.boot(24, 'init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
     if right != 0 or 'hot thread: 0 wrong' not in text:

@@ -69,6 +69,11 @@ static inline bool flag_take(_Atomic bool *p)
 
 /* ---- shoot.c ---- */
 void shoot_init(void); /* the command line */
+/*
+ * const after shoot_init; for tests (mmu.lateleave=1): the end of a space asks every other CPU to
+ * leave the space, also those that have another space loaded by then
+ */
+extern bool leave_late;
 /* A round begins on the calling CPU, which stays the same until shoot_wait. n 0: instruction caches. hs_lock. Its number. */
 unsigned shoot_begin(const struct mmu_range *, unsigned n);
 void shoot_ask(unsigned id); /* interrupts that CPU, which must answer */

@@ -18,6 +18,7 @@
 
 struct mmu_counters mmu_counters;
 static bool no_flush, no_others; /* const after shoot_init */
+bool leave_late;
 
 static struct {
 	const struct mmu_range *s_range;
@@ -32,6 +33,7 @@ void shoot_init(void)
 
 	no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
 	no_others = cmdline_get("mmu.noshoot", value, sizeof(value));
+	leave_late = cmdline_get("mmu.lateleave", value, sizeof(value));
 }
 
 unsigned shoot_begin(const struct mmu_range *r, unsigned n)

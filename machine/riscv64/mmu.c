@@ -289,7 +289,8 @@ void mmu_space_gone(struct hat *hat)
 		struct cpu *c = &cpus[i];
 
 		if (c == this_cpu() ||
-		    (!hat->h_kernel && __atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST) != hat))
+		    (!hat->h_kernel && !leave_late &&
+			__atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST) != hat))
 			continue;
 		flag_set(&c->cpu_leave, true);
 		send_ipi(c);
@@ -301,6 +302,10 @@ void mmu_space_gone(struct hat *hat)
 	spin_unlock(&asid_lock, irq);
 }
 
+/*
+ * A request to leave a space may come late, when this CPU runs a thread of another space already:
+ * that space stays loaded.
+ */
 void mmu_soft_interrupt(void)
 {
 	struct cpu *c = this_cpu();
@@ -308,7 +313,7 @@ void mmu_soft_interrupt(void)
 	answer_shootdown();
 	if (!flag_get(&c->cpu_leave))
 		return;
-	arch_load_space(NULL);
+	arch_load_space(arch_cur()->t_hat);
 	flag_set(&c->cpu_leave, false);
 }
 

@@ -183,6 +183,10 @@ void mmu_space_gone(struct hat *hat)
 			apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
 			arch_relax();
 		}
+		if (leave_late && &cpus[i] != this_cpu()) {
+			flag_set(&cpus[i].cpu_leave, true);
+			apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
+		}
 	}
 	hat_forget(hat);
 }
@@ -197,11 +201,12 @@ void mmu_tick(void)
 		write_cr3(read_cr3());
 }
 
-/* Called in the interrupt: leaves a space that ends. */
+/*
+ * Called in the interrupt: leaves a space that ends. The request may come late, when this CPU runs
+ * a thread of another space already: that space stays loaded.
+ */
 void mmu_leave_dead(void)
 {
-	struct cpu *c = this_cpu();
-
-	if (__atomic_exchange_n((bool *)(void *)&c->cpu_leave, false, __ATOMIC_SEQ_CST))
-		arch_load_space(NULL);
+	if (flag_take(&this_cpu()->cpu_leave))
+		arch_load_space(arch_cur()->t_hat);
 }
