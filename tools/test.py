@@ -51,7 +51,7 @@ def program_tests():
     with tempfile.TemporaryDirectory() as folder:
         result = os.path.join(folder, "rows.json")
         status = subprocess.run([sys.executable, os.path.join(TOP, "tests", "programs", "run.py"),
-                                 "--size", "small", "--timeout", "300", "--json", result] + SMALL, cwd=TOP, check=False).returncode
+                                 "--size", "small", "--timeout", "900", "--json", result] + SMALL, cwd=TOP, check=False).returncode
         try:
             with open(result) as f:
                 rows = json.load(f)["rows"]
