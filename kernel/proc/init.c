@@ -58,7 +58,8 @@ static void open_console(struct proc *p)
 		(void)fd_install(p->p_files, f, 0, false);
 }
 
-/* The command line's init=, arg0=, arg1=, ...: ^ stands for a space. argv: room for 17; words: for the whole line. */
+#define INIT_ARGS 64u
+/* The command line's init=, arg0=, arg1=, ...: ^ stands for a space. argv: room for INIT_ARGS + 2; words: for the whole line. */
 static void init_arguments(char **argv, char *words)
 {
 	unsigned n = 0;
@@ -66,12 +67,14 @@ static void init_arguments(char **argv, char *words)
 	if (!cmdline_get("init", words, ARCH_CMDLINE_MAX))
 		strlcpy(words, "/sbin/init", ARCH_CMDLINE_MAX);
 	argv[n++] = words;
-	for (unsigned i = 0; i < 15; i++) {
+	for (unsigned i = 0;; i++) {
 		char key[8], *word = argv[n - 1] + strlen(argv[n - 1]) + 1;
 
 		ksnprintf(key, sizeof(key), "arg%u", i);
 		if (!cmdline_get(key, word, ARCH_CMDLINE_MAX - (size_t)(word - words)))
 			break;
+		if (i == INIT_ARGS)
+			kpanic("the command line has more than %u words for the first program", i);
 		for (char *c = word; *c != '\0'; c++)
 			if (*c == '^')
 				*c = ' ';
@@ -82,9 +85,10 @@ static void init_arguments(char **argv, char *words)
 
 void proc_init(void)
 {
-	char *argv[17], *words = kalloc(ARCH_CMDLINE_MAX),
-			*envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-				"HOME=/root", "TERM=vt100", "LANG=C.UTF-8", "PWD=/", NULL };
+	char *argv[INIT_ARGS + 2],
+	    *words = kalloc(ARCH_CMDLINE_MAX),
+	    *envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root",
+		    "TERM=vt100", "LANG=C.UTF-8", "PWD=/", NULL };
 	struct uthread *u;
 	struct thread *t;
 	int err;

@@ -18,7 +18,9 @@
  *
  * Freed tables: the fence names no address, as walkers cache upper levels. A CPU may have cached a
  * translation as invalid, or with fewer rights, before its rights were raised: mmu_settle_fault
- * fences the address on the CPU that faulted.
+ * fences the address on the CPU that faulted. A kernel stack cannot be settled so, as the fault
+ * needs the stack: left out are CPUs that keep the lack of a translation in their TLB, which QEMU's
+ * do not.
  *
  * Reference and modification bits are set by the hardware, or by mmu_settle_fault where the
  * hardware faults instead; software cannot find out which of the two applies, and need not know.
