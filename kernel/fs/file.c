@@ -60,6 +60,8 @@ void file_put(struct file *f)
 	if (__atomic_sub_fetch((unsigned *)(void *)&f->f_refcnt, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
 	filelock_drop(f, NULL);
+	if (!(f->f_flags & O_PATH))
+		notify_inode(f->f_inode, file_may_write(f) ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
 	if (f->f_ops->fo_close != NULL)
 		f->f_ops->fo_close(f);
 	inode_put(f->f_inode);
@@ -77,6 +79,8 @@ static int64_t pages_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	if (off >= f->f_inode->i_size)
 		return 0;
 	e = vnode_read(&f->f_inode->i_vnode, off, buf, len, &done);
+	if (done > 0)
+		notify_inode(f->f_inode, IN_ACCESS);
 	return done > 0 || e == VM_EOF || e == VM_OK ? (int64_t)done : err_of(e);
 }
 
@@ -122,6 +126,8 @@ static int64_t pages_write(struct file *f, const void *buf, uint64_t len, uint64
 		err = done > 0 ? 0 : err_of(e);
 	}
 	mach_mutex_exit(&i->i_lock);
+	if (err == 0)
+		notify_inode(i, IN_MODIFY);
 	return err != 0 ? err : (int64_t)done;
 }
 

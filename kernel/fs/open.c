@@ -44,6 +44,8 @@ static int open_inode(struct inode *i, unsigned flags, struct file *f)
 		mach_mutex_enter(&i->i_lock);
 		err = i->i_ops->io_truncate(i, 0);
 		mach_mutex_exit(&i->i_lock);
+		if (err == 0)
+			notify_inode(i, IN_MODIFY);
 	}
 	return err != 0 ? err : open_kind(i, f);
 }
@@ -74,6 +76,8 @@ static int create_file(
 			    ? -EACCES
 			    : dir->i_ops->io_create(
 				  dir, name, strlen(name), S_IFREG | (mode & 07777), 0, ip);
+			if (err == 0)
+				notify_entry(dir, name, *ip, IN_CREATE, 0);
 		}
 		if (err == 0)
 			(*ip)->i_parent = dir->i_ino;
@@ -107,11 +111,14 @@ int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mod
 		err = create_file(start, path, flags, mode, &i);
 	if (err == 0 && (err = open_inode(i, flags, f)) != 0)
 		inode_put(i);
-	if (err != 0)
+	if (err != 0) {
 		kfree(f, sizeof(*f));
-	else
-		*fp = f;
-	return err;
+		return err;
+	}
+	if (!(flags & O_PATH))
+		notify_inode(i, IN_OPEN);
+	*fp = f;
+	return 0;
 }
 
 /* vfs_lock held. */
@@ -143,7 +150,10 @@ int vfs_make(struct inode *start, const char *path, unsigned mode, uint64_t rdev
 
 	if (err == 0) {
 		mach_mutex_enter(&vfs_lock);
-		err = make_in(dir, last, mode, rdev, ip);
+		if ((err = make_in(dir, last, mode, rdev, ip)) == 0) {
+			(*ip)->i_parent = dir->i_ino;
+			notify_entry(dir, last, *ip, IN_CREATE, 0);
+		}
 		mach_mutex_exit(&vfs_lock);
 		inode_put(dir);
 	}

@@ -45,6 +45,7 @@ void vfs_init(void)
 	tty_init();
 	fifo_init();
 	filelock_init();
+	notify_init();
 	vfs_mount("/dev", devfs_init());
 	vfs_mount("/proc", procfs_init());
 	vfs_mount("/dev/shm", tmpfs_init());

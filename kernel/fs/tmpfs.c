@@ -194,6 +194,8 @@ static int64_t tmp_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	if (len > 0)
 		e = as_copyin(tmp_as, t->t_at + off, buf, len);
 	mach_mutex_exit(&i->i_lock);
+	if (e == VM_OK && len > 0)
+		notify_inode(i, IN_ACCESS);
 	return e == VM_OK ? (int64_t)len : err_of(e);
 }
 
@@ -220,6 +222,8 @@ static int64_t tmp_write(struct file *f, const void *buf, uint64_t len, uint64_t
 	mach_mutex_exit(&i->i_lock);
 	if (err == 0)
 		err = err_of(e);
+	if (err == 0)
+		notify_inode(i, IN_MODIFY);
 	return err != 0 ? err : (int64_t)len;
 }
 

@@ -214,6 +214,55 @@ int64_t filelock_fcntl(struct file *, unsigned cmd, uint64_t arg);
 int64_t filelock_flock(struct file *, unsigned op);
 /* Drops the locks of a process or of an open file; i: on that file, NULL: all. */
 void filelock_drop(const void *owner, const struct inode *i);
+/* ---- what happens to files, for inotify: notify.c ---- */
+enum { /* Linux's */
+	IN_ACCESS = 1,
+	IN_MODIFY = 2,
+	IN_ATTRIB = 4,
+	IN_CLOSE_WRITE = 8,
+	IN_CLOSE_NOWRITE = 0x10,
+	IN_OPEN = 0x20,
+	IN_MOVED_FROM = 0x40,
+	IN_MOVED_TO = 0x80,
+	IN_CREATE = 0x100,
+	IN_DELETE = 0x200,
+	IN_DELETE_SELF = 0x400,
+	IN_MOVE_SELF = 0x800,
+	IN_ALL = 0xfff, /* that a watch can ask for */
+	IN_Q_OVERFLOW = 0x4000,
+	IN_IGNORED = 0x8000,
+	IN_MASK_CREATE = 0x10000000,
+	IN_MASK_ADD = 0x20000000,
+	IN_ISDIR = 0x40000000,
+};
+#define IN_ONESHOT 0x80000000u
+void notify_init(void);
+/*
+ * Something happened to the inode: told to its watches and, with its name, to those of its
+ * directory. Takes vfs_lock unless it is held; may sleep.
+ */
+void notify_inode(struct inode *, uint32_t mask);
+/* The same, told to the inode's own watches only; vfs_lock may be held. */
+void notify_self(struct inode *, uint32_t mask);
+/*
+ * Something happened to a name of the directory, which is or was that of the inode. cookie: the
+ * same for both names of a move, else 0. vfs_lock may be held.
+ */
+void notify_entry(
+    struct inode *dir, const char *name, const struct inode *, uint32_t mask, uint32_t cookie);
+/* The inode has lost its last name: its watches end. The caller has a reference. */
+void notify_gone(struct inode *);
+/*
+ * A file from which events are read: anon_file makes it with these operations and this size, and
+ * notify_begin makes it ready. The calls below take no other file.
+ */
+extern const struct file_ops notify_ops;
+extern const size_t notify_bytes;
+void notify_begin(struct file *);
+/* Watches the inode, or changes its watch: the watch's number, -EEXIST (IN_MASK_CREATE), -ENOMEM. */
+int notify_watch(struct file *, struct inode *, uint32_t mask);
+int notify_unwatch(struct file *, int number); /* 0; -EINVAL: no watch has the number */
+
 /* Every thread that polls waits here; the thread that makes a file ready wakes the queue. */
 extern struct waitq poll_queue;
 

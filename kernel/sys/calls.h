@@ -56,7 +56,7 @@
 	X(setsockopt, 54, 208) X(getsockopt, 55, 209)                                                                       \
 	X(timer_create, 222, 107) X(timer_settime, 223, 110) X(timer_gettime, 224, 108) X(timer_getoverrun, 225, 109)         \
 	X(timer_delete, 226, 111) X(timerfd_create, 283, 85) X(timerfd_settime, 286, 86) X(timerfd_gettime, 287, 87)          \
-	X(signalfd, 282, -1) X(signalfd4, 289, 74) X(eventfd, 284, -1)                                                         \
+	X(inotify_init, 253, -1) X(inotify_init1, 294, 26) X(inotify_add_watch, 254, 27) X(inotify_rm_watch, 255, 28) X(signalfd, 282, -1) X(signalfd4, 289, 74) X(eventfd, 284, -1)                                                         \
 	X(connect, 42, 203) X(accept, 43, 202) X(bind, 49, 200) X(listen, 50, 201) X(accept4, 288, 242) X(setxattr, 188, 5) X(lsetxattr, 189, 6) X(fsetxattr, 190, 7) X(getxattr, 191, 8) X(lgetxattr, 192, 9)               \
 	X(fgetxattr, 193, 10) X(listxattr, 194, 11) X(llistxattr, 195, 12) X(flistxattr, 196, 13)                              \
 	X(removexattr, 197, 14) X(lremovexattr, 198, 15) X(fremovexattr, 199, 16)                                              \

@@ -214,6 +214,7 @@ static void inode_changed(struct inode *i)
 	i->i_ctime = vfs_now();
 	if (i->i_ops->io_changed != NULL)
 		i->i_ops->io_changed(i);
+	notify_inode(i, IN_ATTRIB);
 }
 
 static int64_t of_file(
@@ -266,6 +267,8 @@ static int64_t set_size(struct inode *i, const uint64_t *args)
 	mach_mutex_enter(&i->i_lock);
 	err = i->i_ops->io_truncate(i, args[0]);
 	mach_mutex_exit(&i->i_lock);
+	if (err == 0)
+		notify_inode(i, IN_MODIFY);
 	return err;
 }
 #define UTIME_NOW 0x3fffffffu
@@ -485,6 +488,13 @@ static int64_t unlink_at(uint64_t dirfd, uint64_t path, bool rmdir)
 		err = s.s_dir->i_ops->io_unlink == NULL
 		    ? -EPERM
 		    : s.s_dir->i_ops->io_unlink(s.s_dir, s.s_last, strlen(s.s_last), i, rmdir);
+	if (err == 0) {
+		if (!rmdir)
+			notify_self(i, IN_ATTRIB);
+		if (rmdir || i->i_nlink == 0)
+			notify_gone(i);
+		notify_entry(s.s_dir, s.s_last, i, IN_DELETE, 0);
+	}
 	spot_end(&s);
 	inode_put(i);
 	return err;
@@ -513,6 +523,10 @@ static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t t
 			err = s.s_dir->i_ops->io_link == NULL
 			    ? -EPERM
 			    : s.s_dir->i_ops->io_link(s.s_dir, s.s_last, strlen(s.s_last), i);
+		if (err == 0) {
+			notify_self(i, IN_ATTRIB);
+			notify_entry(s.s_dir, s.s_last, i, IN_CREATE, 0);
+		}
 		spot_end(&s);
 		inode_put(old);
 	}
@@ -542,6 +556,8 @@ static bool is_below(struct inode *dir, const struct inode *top)
 /* vfs_lock held. old: the inode that has the new name now; NULL: none. */
 static int move_name(const struct spot *f, struct inode *i, const struct spot *t, struct inode *old)
 {
+	static uint32_t last_cookie; /* of a move, for its two events */
+	uint32_t cookie;
 	int err;
 
 	if (f->s_dir->i_ops->io_rename == NULL ||
@@ -554,9 +570,18 @@ static int move_name(const struct spot *f, struct inode *i, const struct spot *t
 		return -EBUSY;
 	err = f->s_dir->i_ops->io_rename(
 	    f->s_dir, f->s_last, strlen(f->s_last), i, t->s_dir, t->s_last, strlen(t->s_last), old);
-	if (err == 0)
-		i->i_parent = t->s_dir->i_ino;
-	return err;
+	if (err != 0 || i == old)
+		return err;
+	i->i_parent = t->s_dir->i_ino;
+	cookie = __atomic_add_fetch(&last_cookie, 1, __ATOMIC_RELAXED);
+	notify_entry(f->s_dir, f->s_last, i, IN_MOVED_FROM, cookie);
+	notify_entry(t->s_dir, t->s_last, i, IN_MOVED_TO, cookie);
+	if (old != NULL)
+		notify_self(old, IN_ATTRIB);
+	notify_self(i, IN_MOVE_SELF);
+	if (old != NULL && (old->i_nlink == 0 || inode_type(old) == S_IFDIR))
+		notify_gone(old);
+	return 0;
 }
 
 static int64_t rename_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t to, unsigned flags)
