@@ -307,14 +307,11 @@ int cli_check(int argc, char **argv)
 	} else if (argc > 1 && argv[1][0] == '-') {
 		return cli_unknown_option(argv[1]);
 	}
-	if (argc > 2) {
-		fputs("quire: check takes one program; see quire --help\n", stderr);
-		return CLI_CANNOT;
-	}
-	if (!cli_check_uffd(why, sizeof why)) {
-		fprintf(stderr, "quire: %s\n", why);
-		return CLI_CANNOT;
-	}
+	if (argc > 2)
+		return fail(
+		    "check takes one program, without its arguments; see quire check --help");
+	if (!cli_check_uffd(why, sizeof why))
+		return fail("%s", why);
 	printf("userfaultfd  %s\n", uffd_way);
 	cli_print_offers(uffd_features, new_uffd);
 	printf(

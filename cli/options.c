@@ -348,6 +348,8 @@ static int take_report(struct run_options *o, char *text)
 		o->report = REPORT_NONE;
 	else
 		return fail("--report: '%s' is none of its values: write text, json or none", text);
+	if (colon != NULL && *o->report_path == '\0')
+		return fail("--report: no file is named: write json:FILE or text:FILE");
 	return 0;
 }
 
@@ -504,7 +506,7 @@ static int take_option(
 			return fail("--prefetch: no '%s'; '--prefetch help' lists them", optarg);
 		return 0;
 	case 'h': o->help = true; return 0;
-	case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);
+	case ':': return fail("%s needs a value; see quire run --help", argv[optind - 1]);
 	default: return cli_unknown_option(argv[optind - 1]);
 	}
 }

@@ -12,6 +12,16 @@
 
 static const char *const commands[] = { "run", "check", "help", "--help", "--version", NULL };
 
+/* quire help [run | check] */
+static int help_command(const char *topic)
+{
+	if (strcmp(topic, "run") == 0)
+		return cli_help_run();
+	if (strcmp(topic, "check") == 0)
+		return cli_help_check();
+	return cli_help();
+}
+
 static int run_command(int argc, char **argv)
 {
 	if (argc < 2)
@@ -20,10 +30,10 @@ static int run_command(int argc, char **argv)
 		return cli_run(argc - 1, argv + 1);
 	if (strcmp(argv[1], "check") == 0)
 		return cli_check(argc - 1, argv + 1);
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-	    strcmp(argv[1], "help") == 0) {
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
 		return cli_help();
-	}
+	if (strcmp(argv[1], "help") == 0)
+		return help_command(argc > 2 ? argv[2] : "");
 	if (strcmp(argv[1], "--version") == 0) {
 		printf("quire %s\n", QUIRE_VERSION);
 		return 0;

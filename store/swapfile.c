@@ -79,9 +79,11 @@ int swapfile_open(const char *path, uint64_t size, bool force, const char **why)
 	fd = open_unnamed(path, isdir, O_DIRECT);
 	if (fd < 0 && errno == EINVAL)
 		fd = open_unnamed(path, isdir, 0);
+	if (fd < 0 && errno == ENOENT)
+		return refuse_file(why, path,
+		    isdir ? "no file can be made in this directory" : "there is no such directory");
 	if (fd < 0)
-		return refuse_file(
-		    why, path, errno == ENOENT ? "there is no such directory" : strerror(errno));
+		return refuse_file(why, path, strerror(errno));
 	if (!force && is_memory(fstatfs(fd, &fs), &fs)) {
 		(void)close(fd);
 		return refuse_file(why, path,

@@ -211,7 +211,10 @@ def sizes():
         status, out, err = run([QUIRE] + args)
         check(status == 0 and "--memory" in out and err == "", args, status, err)
         check(out.count("\n") <= 24 and max(map(len, out.splitlines())) <= 80, "does not fit a screen", out)
-    for args in (["run", "--help"], ["run", "-h"]):
+    check(run([QUIRE, "help", "check"]) == run([QUIRE, "check", "--help"]))
+    status, out, err = run([QUIRE, "check", HELPER, HELPER])
+    check((status, out) == (125, "") and "quire check --help" in err and err.count("\n") == 1, status, out, err)
+    for args in (["run", "--help"], ["run", "-h"], ["help", "run"]):
         status, out, err = run([QUIRE] + args)
         check(status == 0 and "--swap-keep-free" in out and err == "", args, status, err)
     page = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "man", "quire.1")
@@ -243,6 +246,7 @@ def report_paths():
     check(quire("--memory", "64M", "--report", "json:" + where, "true")[0] == 0 and os.path.getsize(where) > 0)
     for bad in ("/nonexistent/x", "/", ""):     # the error was reported only after the program had ended
         refused(125, ["--report", bad], "--memory", "64M", "--report", "text:" + bad, "sh", "-c", "echo ran >&2")
+    refused(125, ["--report", "no file is named", "json:FILE"], "--memory", "64M", "--report", "json:", "true")
     status, out, err = quire("--memory", "64M", "--report", "text:/dev/full", "sh", "-c", "exit 3")
     check(status == 3 and "--report" in err and err.count("\n") == 1, status, err)
 
@@ -282,7 +286,7 @@ def swap_places():
     check(quire("--memory", "8M", "--swap", "./1G", "--report", "none", "true", cwd=FOLDER) == (0, "", ""))
     check(quire("--memory", "8M", "--swap", "./3x", "--report", "none", "true", cwd=FOLDER) == (0, "", ""))
     refused(125, ["no such directory", "/nonexistent"], "--swap", "/nonexistent/name", "true")
-    refused(125, ["--swap", "/proc"], "--swap", "/proc", "true")
+    refused(125, ["--swap", "/proc", "no file can be made"], "--swap", "/proc", "true")
     refused(125, ["--swap", "exists"], "--swap", HELPER, "true")
     refused(125, ["--swap", "12Q"], "--swap", "/var/tmp:12Q", "true")
     refused(125, ["--swap", "free"], "--swap", "/var/tmp:900T", "true")
