@@ -171,34 +171,29 @@ static void tweak_of(uint64_t sector, unsigned char iv[16])
 		iv[i] = (unsigned char)(sector >> 8 * i);
 }
 
-bool far_seal(struct far_crypt *c, void *buf, uint32_t len, uint64_t at)
+/* Encrypts or decrypts in place, as ctx was set up, a sector at a time: its number is the tweak. */
+static bool crypt_sectors(EVP_CIPHER_CTX *ctx, unsigned char *p, uint32_t len, uint64_t at)
 {
-	unsigned char iv[16], *p = buf;
+	unsigned char iv[16];
 
 	for (uint32_t i = 0; i < len; i += FAR_SECTOR) {
 		int n = 0;
 
 		tweak_of((at + i) / FAR_SECTOR, iv);
-		if (EVP_EncryptInit_ex(c->seal, NULL, NULL, NULL, iv) != 1 ||
-		    EVP_EncryptUpdate(c->seal, p + i, &n, p + i, FAR_SECTOR) != 1 ||
+		if (EVP_CipherInit_ex(ctx, NULL, NULL, NULL, iv, -1) != 1 ||
+		    EVP_CipherUpdate(ctx, p + i, &n, p + i, FAR_SECTOR) != 1 ||
 		    n != (int)FAR_SECTOR)
 			return false;
 	}
 	return true;
 }
 
+bool far_seal(struct far_crypt *c, void *buf, uint32_t len, uint64_t at)
+{
+	return crypt_sectors(c->seal, buf, len, at);
+}
+
 bool far_unseal(struct far_crypt *c, void *buf, uint32_t len, uint64_t at)
 {
-	unsigned char iv[16], *p = buf;
-
-	for (uint32_t i = 0; i < len; i += FAR_SECTOR) {
-		int n = 0;
-
-		tweak_of((at + i) / FAR_SECTOR, iv);
-		if (EVP_DecryptInit_ex(c->unseal, NULL, NULL, NULL, iv) != 1 ||
-		    EVP_DecryptUpdate(c->unseal, p + i, &n, p + i, FAR_SECTOR) != 1 ||
-		    n != (int)FAR_SECTOR)
-			return false;
-	}
-	return true;
+	return crypt_sectors(c->unseal, buf, len, at);
 }
