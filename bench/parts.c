@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The kernel's parts of a fault under `quire run`: the cost of each alone, on one CPU.
+ * The kernel's parts of a fault under `quire run`: the cost of each alone, on one CPU but where a key says otherwise.
  *
  *     parts [-n PAGES] [-r REPEATS]
  *
@@ -9,6 +9,8 @@
  *
  *   served_us    a fault on a missing page that another thread of the process, on the same CPU, answers by a copy: the floor of
  *                a fault under `quire run`
+ *   across_us    the same, but the other thread is on another CPU; left out if this process may use one CPU only
+ *   polled_us    the same, and the other thread polls the descriptor without ever sleeping
  *   slot_us      an empty slot of the arena is filled and its page moved in
  *   stage_us     a resident page is filled and copied in
  *   out_us       a page moves to the arena
@@ -62,7 +64,11 @@ static struct {
 	size_t n;
 	uint32_t *order;
 	char *at, *arena, *stage;
+	int other; /* a CPU beside the one that the process is bound to; -1: there is none */
 } p;
+
+/* Where the thread that serves faults runs, and how it waits for them. */
+enum server { SLEEPS_HERE, SLEEPS_ELSEWHERE, POLLS_ELSEWHERE };
 
 static void skip(const char *what)
 {
@@ -94,16 +100,36 @@ static void watch(char *at, uint64_t mode)
 		skip("UFFDIO_REGISTER");
 }
 
+static void bind_to(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET((unsigned)cpu, &one);
+	if (sched_setaffinity(0, sizeof one, &one) != 0)
+		fatal("sched_setaffinity");
+}
+
+static void choose_cpus(void)
+{
+	int here = sched_getcpu();
+	cpu_set_t own;
+
+	if (here < 0 || sched_getaffinity(0, sizeof own, &own) != 0)
+		fatal("sched_getaffinity");
+	p.other = -1;
+	for (int cpu = 0; cpu < CPU_SETSIZE && p.other < 0; cpu++)
+		if (cpu != here && CPU_ISSET((unsigned)cpu, &own))
+			p.other = cpu;
+	bind_to(here);
+}
+
 static void set_up(void)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
 	uint64_t x = 88172645463325252u;
-	cpu_set_t one;
 
-	CPU_ZERO(&one);
-	CPU_SET((unsigned)sched_getcpu(), &one);
-	if (sched_setaffinity(0, sizeof one, &one) != 0)
-		fatal("sched_setaffinity");
+	choose_cpus();
 	p.fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 	if (p.fd < 0 || ioctl(p.fd, UFFDIO_API, &api) != 0)
 		skip("userfaultfd");
@@ -188,23 +214,29 @@ static void drop_scattered(void)
 
 static void *serve(void *arg)
 {
+	const enum server *how = arg;
 	struct uffd_msg msg;
 
-	(void)arg;
+	if (*how != SLEEPS_HERE)
+		bind_to(p.other);
 	for (size_t i = 0; i < p.n; i++) {
-		if (read(p.fd, &msg, sizeof msg) != (long)sizeof msg)
-			fatal("read");
+		while (read(p.fd, &msg, sizeof msg) != (long)sizeof msg)
+			if (*how != POLLS_ELSEWHERE || errno != EAGAIN)
+				fatal("read");
 		copy_in(msg.arg.pagefault.address & ~(uint64_t)(PAGE - 1));
 	}
 	return NULL;
 }
 
-static double served_round(void)
+static double served_round(enum server how)
 {
-	double began = wl_now_us();
+	double began;
 	pthread_t t;
 
-	if (pthread_create(&t, NULL, serve, NULL) != 0)
+	if (fcntl(p.fd, F_SETFL, how == POLLS_ELSEWHERE ? O_NONBLOCK : 0) != 0)
+		fatal("fcntl");
+	began = wl_now_us();
+	if (pthread_create(&t, NULL, serve, &how) != 0)
 		fatal("pthread_create");
 	for (size_t i = 0; i < p.n; i++)
 		*(volatile char *)page_of(p.at, i) = 1;
@@ -215,14 +247,27 @@ static double served_round(void)
 	return began / (double)p.n;
 }
 
-enum part { SERVED, SLOT, OUT, DROP, STAGE, LOOK, PROTECT, WRITE, PARTS };
+enum part {
+	SERVED,
+	SLOT,
+	OUT,
+	DROP,
+	STAGE,
+	LOOK,
+	PROTECT,
+	WRITE,
+	PARTS,
+	ACROSS = PARTS,
+	POLLED,
+	ALL
+};
 
-/* One round of all parts: each leaves the state that the next part needs. */
+/* One round of the parts on one CPU: each leaves the state that the next part needs. */
 static void run_round(double *us)
 {
 	double t[PARTS + 1];
 
-	us[SERVED] = served_round();
+	us[SERVED] = served_round(SLEEPS_HERE);
 	t[SLOT] = wl_now_us();
 	for (size_t i = 0; i < p.n; i++) {
 		memset(page_of(p.arena, i), (int)i, PAGE);
@@ -265,10 +310,10 @@ static size_t number(const char *text, size_t low, size_t high)
 
 int main(int argc, char **argv)
 {
-	static const char *const names[PARTS] = { "parts.served_us", "parts.slot_us",
-		"parts.out_us", "parts.drop_us", "parts.stage_us", "parts.look_us",
-		"parts.protect_us", "parts.write_us" };
-	static double us[PARTS][MAX_REPEATS];
+	static const char *const names[ALL] = { "parts.served_us", "parts.slot_us", "parts.out_us",
+		"parts.drop_us", "parts.stage_us", "parts.look_us", "parts.protect_us",
+		"parts.write_us", "parts.across_us", "parts.polled_us" };
+	static double us[ALL][MAX_REPEATS];
 	double one[PARTS];
 	size_t repeats = 5;
 	int c;
@@ -288,7 +333,15 @@ int main(int argc, char **argv)
 		for (int k = 0; k < PARTS; k++)
 			us[k][r] = one[k];
 	}
-	for (int k = 0; k < PARTS; k++)
+	/*
+	 * Last, because the kernel then also flushes the other CPU's TLB when a page of this
+	 * process moves.
+	 */
+	for (size_t r = 0; r < repeats && p.other >= 0; r++) {
+		us[ACROSS][r] = served_round(SLEEPS_ELSEWHERE);
+		us[POLLED][r] = served_round(POLLS_ELSEWHERE);
+	}
+	for (int k = 0; k < (p.other >= 0 ? ALL : PARTS); k++)
 		wl_print(names[k], us[k], repeats);
 	return 0;
 }

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: quire-lab policies [--raw] [--frames LIST] [--policy LIST] [--writes] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
+    "usage: quire-lab policies [--raw] [--frames LIST] [--policy LIST] [--writes] [--unseen-reads] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
     "       quire-lab prefetch [--raw] [--frames LIST] [--prefetch LIST] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
     "       quire-lab generate [--text] [--pages N] [--length N] [--seed N] [--output FILE] PATTERN\n"
     "       quire-lab trace [--recent N] --output FILE [--] PROGRAM [ARGUMENT ...]\n"
@@ -36,6 +36,7 @@ static const char usage[] =
     "  --frames LIST  memory sizes, in frames or as percentages of the pages used. Default 5%,10%,25%,50%,75%\n"
     "  --policy LIST, --prefetch LIST  only these\n"
     "  --writes       print how many pages had to be written, instead of misses\n"
+    "  --unseen-reads tell the policies of misses and writes only, as Linux tells quire run\n"
     "  --csv          for programs\n"
     "  --raw          the file is binary without a header\n"
     "  --pages N      pages of a pattern, default 4096; --length N references, default 1000000; --seed N, default 1\n"
@@ -117,7 +118,7 @@ static void load_trace(struct trace *t, char *name, bool raw)
 #define COLUMNS_MAX 32u
 
 struct options {
-	bool raw, writes, csv;
+	bool raw, writes, unseen, csv;
 	const char *policies;
 	uint32_t frames[COLUMNS_MAX];
 	unsigned ncolumns;
@@ -260,6 +261,8 @@ static int replay_command(int argc, char **argv, bool prefetch)
 			o.raw = true;
 		else if (strcmp(argv[i], "--writes") == 0 && !prefetch)
 			o.writes = true;
+		else if (strcmp(argv[i], "--unseen-reads") == 0 && !prefetch)
+			o.unseen = true;
 		else if (strcmp(argv[i], "--csv") == 0)
 			o.csv = true;
 		else if (strcmp(argv[i], "--frames") == 0)
@@ -276,6 +279,7 @@ static int replay_command(int argc, char **argv, bool prefetch)
 	if (name == NULL)
 		die_with("%s needs a trace; see quire-lab --help", argv[0]);
 	load_trace(&t, name, o.raw);
+	t.t_reads_unseen = o.unseen;
 	frames_list(&o, frames, t.t_npages);
 	if (prefetch)
 		prefetch_table_print(&o, &t);

@@ -18,7 +18,8 @@ struct trace {
 	uint64_t t_len;
 	uint32_t *t_page; /* [t_len] dense page numbers 0 .. t_npages - 1, in order of first use */
 	uint8_t *t_write; /* [t_len] */
-	uint64_t *t_addr; /* [t_npages] page numbers as in the file */
+	bool t_reads_unseen; /* a policy is told of misses and writes only: see replay */
+	uint64_t *t_addr;    /* [t_npages] page numbers as in the file */
 	uint32_t t_npages;
 	uint32_t t_addrcap, t_hashcap;
 	uint64_t t_cap;
@@ -50,7 +51,8 @@ struct replay_result {
 	uint64_t writes; /* pages evicted after they were written */
 };
 /*
- * Runs a policy over a trace with that many frames (>= 1); the policy is told of every reference.
+ * Runs a policy over a trace with that many frames (>= 1). The policy is told of every reference, but of
+ * no read of a page in memory if t_reads_unseen is set.
  * evicted (may be NULL) is called for each eviction with the index of the reference and the dense
  * page number. False: no memory, or (a bug of the policy) the policy named no victim.
  */

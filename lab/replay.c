@@ -92,7 +92,8 @@ bool replay(const struct policy_ops *ops, const struct trace *t, uint32_t frames
 
 		if (f != PAGE_NIL) {
 			m.m_dirty[f] |= t->t_write[i] != 0;
-			ops->pol_touch(m.m_state, &m.m_page[f]);
+			if (!t->t_reads_unseen || t->t_write[i] != 0)
+				ops->pol_touch(m.m_state, &m.m_page[f]);
 			continue;
 		}
 		r->misses++;

@@ -116,6 +116,14 @@ def shared_memory():
         check(abs(sum(pss) - int(rows[-1][3])) <= spaces, "PSS adds up: " + got.stdout)
 
 
+def unseen_reads(directory):
+    """A policy that is not told of reads evicts the page that was written longest ago, although it was read since."""
+    open(os.path.join(directory, "reads"), "w").write("1 w\n2 w\n1\n3 w\n1\n")
+    for option, misses in ("", 3), ("--unseen-reads", 4):
+        got = sh("%s policies --csv --policy lru --frames 2 %s reads" % (lab, option), directory)
+        check(got.stdout.split() == ["frames,2", "lru,%d" % misses], "policies %s: %s%s" % (option, got.stdout, got.stderr))
+
+
 def manual():
     usage = sh(lab + " --help", ".").stdout
     for command in ("policies", "prefetch", "generate", "trace", "stat", "list"):
@@ -133,6 +141,7 @@ with tempfile.TemporaryDirectory() as d:
     os.mkdir(os.path.join(d, "build"))
     os.symlink(lab, os.path.join(d, "build", "quire-lab"))
     examples(d)
+    unseen_reads(d)
     wrong_arguments(d)
     manual_examples(d)
 shared_memory()
