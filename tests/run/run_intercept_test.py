@@ -70,6 +70,22 @@ for n in (1, 3):
     [x.start() for x in t]; [x.join() for x in t]
 print(bad)
 """],
+    # the end of a binding (affinity.c) once gave a thread the affinity back that it had before it set one
+    "an-affinity-that-is-set-stays-set": ["python3", "-c", """
+import os, random, threading
+cpus, memory, kept = sorted(os.sched_getaffinity(0)), bytearray(50 << 20), []
+def fault():
+    for i in range(3000): memory[random.randrange(len(memory))] = 1
+def look(): kept.append(os.sched_getaffinity(0) == {cpu})
+fault()
+for cpu in cpus:
+    os.sched_setaffinity(0, {cpu})
+    fault()
+    look()
+    t = threading.Thread(target=look)
+    t.start(); t.join()
+print(all(kept))
+"""],
     "shell": ["sh", "-c", "x=$(seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '); echo $x; (exit 5); echo $?; "
               "(sleep 0 & wait); trap 'echo term' TERM; kill -TERM $$; exit 42"],
     # BGSAVE: a child writes the data of the time of its fork, while its parent changes it
