@@ -47,7 +47,7 @@ static int make_store(struct run *r, struct run_store *st)
 		.file_limit = st->file_bytes,
 		.keep_free = st->keep_free,
 		.rate = r->o.rate,
-		.max_members = FAMILY_PROCS + 1 }; /* and we */
+		.max_members = POOL_MEMBERS };
 	struct pool pool;
 	void *mem;
 	int rc;
@@ -109,7 +109,36 @@ static void make_shelf(struct run *r, const struct run_store *st)
 	s->s_most = pool_file_pages(run_swap_bytes(st));
 }
 
-struct run_store *run_store_for(struct run *r, const struct creds *c)
+/*
+ * The descriptors that a further store takes: its memory, its swap file, its keeper's socket and
+ * life line; the file and the life line of each far place.
+ */
+static unsigned count_files(const struct run *r) { return 4 + 2 * r->store[0]->nfar; }
+
+/*
+ * Makes one more store. NULL: errno says why. It takes no descriptor that is set aside for
+ * processes: a process that forks is not told if there is none for the child's connection.
+ */
+static struct run_store *make_another(struct run *r)
+{
+	struct run_store *st;
+	int rc = 0;
+
+	errno = EMFILE;
+	if (r->spare < count_files(r) || (st = new_store()) == NULL)
+		return NULL;
+	errno = 0;
+	r->spare -= count_files(r);
+	if (run_make_more_swap(r, st) == 0 && (rc = make_store(r, st)) == 0)
+		return st;
+	rc = rc != 0 ? rc : errno;
+	r->spare += count_files(r);
+	free_store(st);
+	errno = rc;
+	return NULL;
+}
+
+struct run_store *run_store_for(struct run *r, const struct creds *c, int *why)
 {
 	struct run_store *st;
 	unsigned i, place = RUN_STORES;
@@ -123,15 +152,16 @@ struct run_store *run_store_for(struct run *r, const struct creds *c)
 	}
 	if (c == NULL && r->store[0]->alone && !r->store[0]->given)
 		return r->store[0];
-	if (place == RUN_STORES || (st = new_store()) == NULL)
+	*why = FAMILY_NO_STORE;
+	if (place == RUN_STORES)
 		return NULL;
+	if ((st = make_another(r)) == NULL) {
+		*why = errno == EMFILE || errno == ENFILE ? FAMILY_NO_FILES : FAMILY_NO_ROOM;
+		return NULL;
+	}
 	st->alone = c == NULL;
 	if (c != NULL)
 		st->creds = *c;
-	if (run_make_more_swap(r, st) != 0 || make_store(r, st) != 0) {
-		free_store(st);
-		return NULL;
-	}
 	r->store[place] = st;
 	st->place = place;
 	make_shelf(r, st);
@@ -155,6 +185,7 @@ static void drop_store(struct run *r, unsigned i)
 	if (st->stats != NULL)
 		run_add_stats(&r->past, &st->stats[KEEPER_FULLEST]);
 	r->store[i] = NULL;
+	r->spare += count_files(r);
 	free_store(st);
 }
 

@@ -39,10 +39,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define KEEPER_TAG TAGS /* the keeper's own tag in the store: no process has it */
 #define PUBLISH_MS 500
 #define LOW_FILES                                                                                  \
-	16 /* the fewest descriptors that a run needs, and then all that there are
+	19 /* the fewest descriptors that a run needs, and then all that there are
 	    * (run_count_descriptors) */
 #define PATIENCE_MS                                                                                \
 	1000 /* how long to wait for the keepers that were told to stop: none has anything
@@ -102,7 +101,7 @@ static bool is_reported(void *arg, uint32_t tag)
 	struct keeper *k = arg;
 
 	if (tag >= TAGS)
-		return tag != KEEPER_TAG;
+		return tag != POOL_KEEPER_TAG;
 	if (pthread_equal(pthread_self(), k->server))
 		take_notes(k);
 	return (__atomic_load_n(&k->due[tag / 64], __ATOMIC_ACQUIRE) & tag_bit(tag)) != 0;
@@ -264,7 +263,7 @@ static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, i
 	k.pool.p_gone = is_reported;
 	k.pool.p_ends = store_ends;
 	k.pool.p_charge_arg = &k;
-	(void)pool_join(&k.pool, KEEPER_TAG);
+	(void)pool_join(&k.pool, POOL_KEEPER_TAG);
 	k.packs = pthread_create(&k.packer, NULL, pack_pages, &k) ==
 	    0; /* otherwise each process packs the pages that it stores */
 	bool used = serve_supervisor(&k);

@@ -53,7 +53,7 @@ int fail(const char *fmt, ...)
 int cli_too_few_files(void)
 {
 	return fail(
-	    "too few open files are allowed (ulimit -Hn): one is needed for each process, and twelve more");
+	    "too few open files are allowed (ulimit -Hn): one is needed for each process, and eighteen more");
 }
 
 /* Is it a number without a unit, and too small to be meant in bytes? */

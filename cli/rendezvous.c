@@ -199,14 +199,14 @@ static ssize_t receive_message(int sock, void *buf, size_t size, int *flags, str
 	return n;
 }
 
-/* Finds the store for the process that sent that message. */
-static struct run_store *store_of(struct run *r, const struct received *from, bool alone)
+/* Finds the store for the process that sent that message. NULL: *why says why. */
+static struct run_store *store_of(struct run *r, const struct received *from, bool alone, int *why)
 {
 	struct creds c;
 	struct run_store *st;
 
 	alone = alone || !creds_read(from->pidfd, from->who.pid, from->who.uid, from->who.gid, &c);
-	st = run_store_for(r, alone ? NULL : &c);
+	st = run_store_for(r, alone ? NULL : &c, why);
 	if (st != NULL && !st->given) {
 		st->uid = from->who.uid;
 		st->gid = from->who.gid;
@@ -229,7 +229,8 @@ static uint64_t most_slots(const struct run *r, const struct run_store *st)
 }
 
 /*
- * Sends the answer on fd: with the descriptors if there is a slot. connection: the process's end,
+ * Sends the answer on fd: with the descriptors if there is a slot. slot below 0: an enum
+ * family_refusal. connection: the process's end,
  * -1: it gets none. Both are closed here: if the answer cannot be sent, the connection ends with
  * them.
  */
@@ -495,6 +496,14 @@ static void move_promise(struct run *r, const struct conn *c, const struct run_s
 		promise_return(&r->fam->fam_promise, run_shelf(r, c->store), n);
 }
 
+/* Finds a tag for a process of the store, and makes its connection. 0, or an enum family_refusal. */
+static int give_place(const struct run *r, const struct run_store *st, unsigned *tag, int ends[2])
+{
+	if ((*tag = run_tag_for(r, st)) == POOL_CHILD_TAG)
+		return FAMILY_NO_TAG;
+	return make_connection(ends) ? 0 : FAMILY_NO_FILES;
+}
+
 /*
  * A greeting of a process that now has other credentials. It gets a store for them, and also keeps
  * the one before until it sends FAMILY_MOVED. False: the sender is not the process of that slot, or
@@ -505,7 +514,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	struct run_store *st;
 	struct conn *c = NULL;
 	unsigned tag;
-	int ends[2];
+	int ends[2], why = 0;
 
 	for (unsigned i = 0; i < r->nconn; i++)
 		if (h->fh_slot >= 0 && r->conn[i].slot == h->fh_slot &&
@@ -513,12 +522,12 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 			c = &r->conn[i];
 	if (c == NULL || c->before != NULL)
 		return false;
-	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
+	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0, &why);
 	if (st == c->store)
 		st = NULL; /* the process hides its memory from now on, so it gets another store */
-	if ((st == NULL && (st = store_of(r, from, true)) == NULL) ||
-	    (tag = run_tag_for(r, st)) == POOL_CHILD_TAG || !make_connection(ends)) {
-		send_welcome(r, from->fd, -2, NULL, 0, -1);
+	if ((st == NULL && (st = store_of(r, from, true, &why)) == NULL) ||
+	    (why = give_place(r, st, &tag, ends)) != 0) {
+		send_welcome(r, from->fd, why, NULL, 0, -1);
 		return true;
 	}
 	(void)pthread_mutex_lock(&r->connlock);
@@ -539,17 +548,17 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 /* A greeting of a program that was executed. */
 static void let_in(struct run *r, struct received *from, bool alone)
 {
-	int slot = r->nconn < r->most ? take_slot(r) : -1;
-	struct run_store *st = slot >= 0 ? store_of(r, from, alone) : NULL;
-	unsigned tag = st != NULL ? run_tag_for(r, st) : POOL_CHILD_TAG;
+	int slot = r->nconn < r->most ? take_slot(r) : -1, why = FAMILY_NO_SLOT;
+	struct run_store *st = slot >= 0 ? store_of(r, from, alone, &why) : NULL;
+	unsigned tag;
 	int ends[2];
 
-	if (tag != POOL_CHILD_TAG && make_connection(ends)) {
+	if (st != NULL && (why = give_place(r, st, &tag, ends)) == 0) {
 		add_conn(r, ends[0], from, slot, st, tag);
 		send_welcome(r, from->fd, slot, st, tag, ends[1]);
 		return;
 	}
-	send_welcome(r, from->fd, slot < 0 ? -1 : -2, NULL, 0, -1);
+	send_welcome(r, from->fd, why, NULL, 0, -1);
 	if (slot >= 0)
 		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
 }
@@ -608,9 +617,12 @@ bool run_open_door(struct run *r)
 
 /*
  * Descriptors: a connection for each process of the family, and a pidfd for each if enough descriptors are allowed.
- * The packer's ring needs one more. While a process joins, four more are open: the socket that its
- * greeting brought, its pidfd, and both ends of its connection.
+ * The packer's ring needs one more, the first store's keeper two. While a process joins, four more
+ * are open: the socket that its greeting brought, its pidfd, and both ends of its connection. A
+ * quarter of what is left is for further stores, if they can have no more.
  */
+#define OTHER_FILES (1u + 2u + 4u)
+#define MOST_FILES (1u << 20) /* more are of no use */
 int run_count_descriptors(struct run *r)
 {
 	struct rlimit rl;
@@ -618,11 +630,13 @@ int run_count_descriptors(struct run *r)
 
 	(void)close(next);
 	if (r->sigfd < 0 || next < 0 || getrlimit(RLIMIT_NOFILE, &rl) != 0 ||
-	    (rlim_t)next + 6 > rl.rlim_cur)
+	    (rlim_t)next + OTHER_FILES + 1 > rl.rlim_cur)
 		return cli_too_few_files();
-	rl.rlim_cur -= (rlim_t)next + 5;
-	r->pidfds = rl.rlim_cur >= 2 * FAMILY_PROCS;
-	r->most = r->fam->fam_most =
-	    rl.rlim_cur < FAMILY_PROCS ? (uint32_t)rl.rlim_cur : FAMILY_PROCS;
+	uint32_t have = (uint32_t)((rl.rlim_cur < MOST_FILES ? rl.rlim_cur : MOST_FILES) -
+		     ((rlim_t)next + OTHER_FILES)),
+		 room = have - have / 4;
+	r->pidfds = room >= 2 * FAMILY_PROCS;
+	r->most = r->fam->fam_most = room < FAMILY_PROCS ? room : FAMILY_PROCS;
+	r->spare = have - (r->pidfds ? 2 : 1) * r->most;
 	return 0;
 }

@@ -18,7 +18,7 @@
 #include "store/pool.h"
 
 /* ---- sets of tags: the processes of a store (store/pool_tag.c) ---- */
-#define TAGS (POOL_CHILD_TAG + POOL_CHILD_TAGS)
+#define TAGS POOL_TAGS
 _Static_assert(POOL_CHILD_TAG >= FAMILY_PROCS, "each process that joins can have a tag");
 #define TAG_WORDS (TAGS / 64)
 static inline uint64_t tag_bit(unsigned tag) { return 1ull << tag % 64; }
@@ -110,6 +110,7 @@ struct run {
 	bool alone;               /* const: the credentials are not known, so no processes share a
 	                           * store */
 	bool pidfds;              /* const: there are enough descriptors for conn.pidfd */
+	unsigned spare;           /* descriptors that further stores may take */
 	unsigned
 	    settling; /* FAMILY_SETTLE: 0: not asked for; 1: asked; 2: all greetings before it have
 	               * been taken */
@@ -135,9 +136,9 @@ struct run {
 /* area.c: the family's shared memory and its swap file. 0 or CLI_CANNOT after one line on standard error. */
 int run_make_family(struct run *);
 
-/* Makes or finds the store for processes of such credentials; NULL: for one process alone. NULL:
- * there can be no more stores. */
-struct run_store *run_store_for(struct run *, const struct creds *);
+/* Makes or finds the store for processes of such credentials; NULL: for one process alone. Returns
+ * NULL if there can be no such store; then *why is the enum family_refusal that says why. */
+struct run_store *run_store_for(struct run *, const struct creds *, int *why);
 struct run_store *run_store_named(struct run *, uint64_t name); /* NULL: no such */
 void run_sweep_stores(struct run *); /* frees stores that no process has any more */
 

@@ -11,6 +11,13 @@
 
 #define MORE "give more with --swap PATH:SIZE"
 
+#define UNMOVED "a process that gave up rights is not hosted any more: "
+
+static uint64_t count_unmoved(const struct family *f, enum family_refusal why)
+{
+	return atomic_load(&f->fam_unmoved[FAMILY_NO_SLOT - why]);
+}
+
 void run_tell(struct run *r, bool wipe)
 {
 	const struct family *f = r->fam;
@@ -39,6 +46,18 @@ void run_tell(struct run *r, bool wipe)
 		    "SIGBUS for a touch of memory for which there was no room: --memory is full, and no place of --swap takes more; " MORE },
 		{ atomic_load(&f->fam_fileless),
 		    "a fork was refused: no descriptor is left for it; raise the hard limit of open files (ulimit -Hn)" },
+		{ count_unmoved(f, FAMILY_NO_STORE),
+		    UNMOVED
+		    "there are stores for as many sets of rights as there can be; run with fewer users at a time" },
+		{ count_unmoved(f, FAMILY_NO_ROOM),
+		    UNMOVED
+		    "no other store could be made; free disk space or memory, or give a smaller --swap" },
+		{ count_unmoved(f, FAMILY_NO_TAG),
+		    UNMOVED
+		    "quire-keeper has not yet released the processes that ended; run fewer at a time, and see whether it is stopped" },
+		{ count_unmoved(f, FAMILY_NO_FILES),
+		    UNMOVED
+		    "quire run has no descriptor left; raise its hard limit of open files (ulimit -Hn)" },
 	};
 
 	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {

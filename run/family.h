@@ -23,6 +23,22 @@
 #define FAMILY_MAGIC 0x717569726566616dull
 #define FAMILY_PROCS 512u
 #define FAMILY_STORES 128u
+/*
+ * Why a process that greets gets no place; fw_slot of the answer. NO_SLOT: no entry is free.
+ * NO_STORE: there are FAMILY_STORES stores, none of them for its credentials. NO_ROOM: another store
+ * cannot be made. NO_TAG: the keeper has not released processes that ended, and their tags are all
+ * that the store has. NO_FILES: the supervisor has no descriptor for the connection, or for the
+ * files of another store.
+ */
+enum family_refusal {
+	FAMILY_NO_SLOT = -1,
+	FAMILY_NO_STORE = -2,
+	FAMILY_NO_ROOM = -3,
+	FAMILY_NO_TAG = -4,
+	FAMILY_NO_FILES = -5,
+	FAMILY_REFUSALS = 5
+};
+#define FAMILY_TRIES 1000u    /* waits of a millisecond for an entry or a tag */
 #define FAMILY_POOL_EXTRA 64u /* pages that the pool may hold beyond its limit while it compacts */
 /*
  * How a process joins. No socket of the family has a name. The supervisor makes a pair of connected
@@ -106,6 +122,11 @@ struct family {
 	 * reached
 	 */
 	_Atomic uint32_t fam_threadless;
+	/*
+	 * processes that changed their credentials and got no other store, by family_refusal: the
+	 * entry of FAMILY_NO_SLOT is the first
+	 */
+	_Atomic uint32_t fam_unmoved[FAMILY_REFUSALS];
 	/* forks refused because no number was left for the descriptor of the child's connection */
 	_Atomic uint32_t fam_fileless;
 	/*
@@ -156,8 +177,7 @@ struct family_hello {
  */
 struct family_welcome {
 	uint64_t fw_magic;
-	/* -1: no entry is free; -2: there is no store for the process's credentials */
-	int32_t fw_slot;
+	int32_t fw_slot; /* below 0: an enum family_refusal */
 	/*
 	 * 4: the family's memory, the store, the swap file, the connection; 5: also the opened
 	 * /dev/userfaultfd

@@ -186,12 +186,12 @@ static void limit_restore(struct rlimit was)
 /* Makes a pair of connected sockets. */
 static long make_pair(int s[2])
 {
-	long r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
+	long r = hostfd_pair(s);
 
 	if (r == -EMFILE) {
 		struct rlimit was = limit_raise();
 
-		r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
+		r = hostfd_pair(s);
 		limit_restore(was);
 	}
 	return r;
@@ -237,6 +237,19 @@ static int take_descriptors(struct msghdr *m, int fds[FDS])
 	return n;
 }
 
+/* Each refusal has an errno of its own, for which stop_joining() has a line. */
+static long refusal_errno(int32_t slot)
+{
+	switch (slot) {
+	case FAMILY_NO_SLOT: return -EAGAIN;
+	case FAMILY_NO_STORE: return -EUSERS;
+	case FAMILY_NO_ROOM: return -ENOSPC;
+	case FAMILY_NO_TAG: return -EBUSY;
+	case FAMILY_NO_FILES: return -ENOBUFS;
+	default: return -EPROTO;
+	}
+}
+
 /*
  * Receives the answer on sock and closes sock. 0 or -errno; fds: -1 for each descriptor that did
  * not come.
@@ -266,7 +279,7 @@ static long receive_welcome(int sock, struct family_welcome *w, int fds[FDS])
 	if (n != (long)sizeof *w || w->fw_magic != FAMILY_MAGIC)
 		return -EPROTO;
 	if (w->fw_slot < 0)
-		return w->fw_slot == -1 ? -EAGAIN : -ENOSPC;
+		return refusal_errno(w->fw_slot);
 	if (w->fw_slot >= (int)FAMILY_PROCS || w->fw_nfds < FDS - 1 ||
 	    take_descriptors(&m, fds) != w->fw_nfds)
 		return -EMFILE; /* no number was free for a descriptor */
@@ -341,17 +354,32 @@ static long open_pair(struct host *h, int slot, unsigned flags, uint64_t tag)
 	return r != 0 ? r : s[0];
 }
 
+/* Asks for the store of the new credentials. 0 or -errno. */
+static long ask_change(struct host *h, bool hidden, struct family_welcome *told, int fds[FDS])
+{
+	long r = -EBUSY;
+
+	told->fw_slot = 0;
+	for (unsigned tries = 0; r == -EBUSY && tries < FAMILY_TRIES; tries++) {
+		if (tries > 0)
+			sys_pause(); /* the keeper is giving back what ended processes had */
+		r = open_pair(
+		    h, h->h_slot, FAMILY_CHANGED | (hidden ? FAMILY_ALONE : 0), h->h_told.fw_tag);
+		if (r >= 0)
+			r = receive_welcome((int)r, told, fds);
+	}
+	if (told->fw_slot < 0 && told->fw_slot >= -FAMILY_REFUSALS)
+		atomic_fetch_add(&h->h_fam->fam_unmoved[FAMILY_NO_SLOT - told->fw_slot], 1);
+	return r;
+}
+
 int family_change(struct host *h, bool hidden, struct family_store *st)
 {
-	long sock = open_pair(
-		 h, h->h_slot, FAMILY_CHANGED | (hidden ? FAMILY_ALONE : 0), h->h_told.fw_tag),
-	     r;
 	int fds[FDS];
 	struct family_welcome told;
+	long r = ask_change(h, hidden, &told, fds);
 
-	if (sock < 0)
-		return (int)sock;
-	if ((r = receive_welcome((int)sock, &told, fds)) != 0)
+	if (r != 0)
 		return (int)r;
 	(void)sys_call1(SYS_close, fds[FD_FAMILY]);
 	if (fds[FD_DEVICE] >= 0)

@@ -109,8 +109,15 @@ int hostfd_guard(int fd);
 /* The same, but the descriptor stays open across execve(). */
 int hostfd_guard_kept(int fd);
 /*
- * A descriptor for a child that is about to be forked. hostfd_lend leaves its number as it is: to move it, the limit would have to be raised,
- * and a process that another thread makes by vfork meanwhile would inherit that. In the parent hostfd_unlend closes it after the
+ * Makes a pair of connected sockets, close-on-exec. 0 or -errno. The kernel gives them the lowest
+ * numbers, so they are moved at once to the highest that the program may have: another thread's
+ * open() gets another number than natively only if it falls between these few calls. If the highest
+ * are in use, they stay where they are. The limit is not raised for them: a process that another
+ * thread makes by vfork meanwhile would inherit that.
+ */
+long hostfd_pair(int s[2]);
+/*
+ * A descriptor of hostfd_pair for a child that is about to be forked, where it is. In the parent hostfd_unlend closes it after the
  * fork; in the child, which has one thread, hostfd_keep_lent moves it as above, and it is the child's. h_lock W.
  */
 void hostfd_lend(int fd);

@@ -109,14 +109,16 @@ static void create_engine(struct host *h, const struct family_store *st)
 
 /*
  * Waits while the family is full: a process that executes another program has a second entry for a
- * moment.
+ * moment, and the keeper releases ended processes one by one.
  */
 static int join_family(struct host *h, struct family_store *st)
 {
 	int rc;
 
 	limits_begin();
-	for (unsigned tries = 0; (rc = family_connect(h, st)) == -EAGAIN && tries < 1000; tries++)
+	for (unsigned tries = 0;
+	     ((rc = family_connect(h, st)) == -EAGAIN || rc == -EBUSY) && tries < FAMILY_TRIES;
+	     tries++)
 		sys_pause();
 	return rc;
 }
@@ -130,9 +132,21 @@ static _Noreturn void stop_joining(int rc)
 		host_stop(
 		    "all places of the family are taken: raise ulimit -Hn for quire run (to 600; 512 places at most), or run fewer processes at a time",
 		    rc);
-	case -ENOSPC:
+	case -EUSERS:
 		host_stop(
 		    "the family has no store for one more set of rights: run with fewer users at a time",
+		    rc);
+	case -ENOSPC:
+		host_stop(
+		    "no store can be made for one more set of rights: free disk space or memory, or give a smaller --swap",
+		    rc);
+	case -EBUSY:
+		host_stop(
+		    "quire-keeper has not yet released the processes that ended: run fewer at a time, and see whether it is stopped",
+		    rc);
+	case -ENOBUFS:
+		host_stop(
+		    "quire run has no descriptor left for one more process: raise its limit of open files (ulimit -Hn, fs.file-max)",
 		    rc);
 	case -EMFILE:
 	case -ENFILE:

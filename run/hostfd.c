@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <quire/machine.h>
@@ -32,6 +33,7 @@
 #define MAXFDS 64
 #define FDROOM 32
 #define MAXBASE 4096
+#define ASIDE 8 /* numbers at the top of the program's where hostfd_pair puts its sockets */
 static int guarded[MAXFDS];
 static unsigned nguarded;
 
@@ -105,6 +107,29 @@ static int move_up(int fd)
 	else if (n != fd)
 		(void)sys_call1(SYS_close, fd);
 	return (int)n;
+}
+
+static int move_aside(int fd, long base)
+{
+	long n = fd >= base ? fd : sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
+
+	if (n < 0 || n == fd)
+		return fd;
+	(void)sys_call1(SYS_close, fd);
+	return (int)n;
+}
+
+long hostfd_pair(int s[2])
+{
+	struct rlimit rl = { 0 };
+	long base, r;
+
+	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl);
+	base = (rl.rlim_cur < MAXBASE ? (long)rl.rlim_cur : MAXBASE) - ASIDE;
+	r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
+	for (unsigned i = 0; r == 0 && base > 2 && i < 2; i++)
+		s[i] = move_aside(s[i], base);
+	return r;
 }
 
 static int add_guarded(int n)

@@ -33,7 +33,11 @@ struct pool_config {
 	uint64_t
 	    rate; /* bytes a second read and written, file and far places together; 0: no limit */
 	uint64_t max_objects; /* 0: derived from the limits */
-	uint32_t max_members; /* processes at a time whose references are recorded; 0: none are */
+	/*
+	 * processes at a time whose references are recorded; 0: none are. A tag has one member at
+	 * most, so POOL_MEMBERS is enough for all of a family
+	 */
+	uint32_t max_members;
 };
 
 #define POOL_SLACK (256u << 10) /* bytes that the store may take beyond 5/4 of its packed bytes */
@@ -229,6 +233,11 @@ uint32_t pool_lock_tag(int fd);
  */
 #define POOL_CHILD_TAG 512u
 #define POOL_CHILD_TAGS 512u
+/* All tags of processes. POOL_KEEPER_TAG: the keeper's, which is no process of the family. */
+#define POOL_TAGS (POOL_CHILD_TAG + POOL_CHILD_TAGS)
+#define POOL_KEEPER_TAG POOL_TAGS
+/* A process that has ended is a member until its release, so there may be one for each tag. */
+#define POOL_MEMBERS (POOL_KEEPER_TAG + 1)
 static inline bool pool_tag_is_child(uint32_t tag)
 {
 	return tag - POOL_CHILD_TAG < POOL_CHILD_TAGS;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The limit of descriptors of a process that was made while the runtime had raised the limit
- * (run/hostfd.c; locks are stubs, as the test has one thread).
+ * (run/hostfd.c; locks are stubs, as the test has one thread), and the numbers of a pair of sockets.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,10 +66,46 @@ static void a_process_made_while_the_limit_was_raised_executes_with_its_parents(
 	assert_int_equal(executed_with(132), 132); /* the program has, to the same number */
 }
 
+/* While a thread forked, the child's connection once had the program's lowest free number. */
+static void a_pair_leaves_the_lowest_numbers_to_the_program(void **state)
+{
+	struct rlimit l;
+	int s[2], low = dup(0), more[8];
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &l), 0);
+	l.rlim_cur = 100;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &l), 0);
+	assert_int_equal(close(low), 0);
+	assert_int_equal(hostfd_pair(s), 0);
+	assert_int_equal(dup(0), low);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_in_range(s[i], 92, 99);
+		assert_int_equal(fcntl(s[i], F_GETFD), FD_CLOEXEC);
+	}
+	assert_int_equal(write(s[0], "x", 1), 1);
+	assert_int_equal(read(s[1], more, 1), 1);
+	assert_int_equal(close(s[0]), 0);
+	assert_int_equal(close(s[1]), 0);
+	for (unsigned i = 0; i < 8; i++) /* the highest are the program's */
+		assert_int_equal(more[i] = fcntl(0, F_DUPFD, 92), 92 + (int)i);
+	assert_int_equal(hostfd_pair(s), 0);
+	assert_in_range(s[0], low + 1, 91);
+	assert_in_range(s[1], low + 1, 91);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(close(more[i]), 0);
+	assert_int_equal(close(s[0]), 0);
+	assert_int_equal(close(s[1]), 0);
+	assert_int_equal(close(low), 0);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(
-	    a_process_made_while_the_limit_was_raised_executes_with_its_parents) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+		    a_process_made_while_the_limit_was_raised_executes_with_its_parents),
+		cmocka_unit_test(a_pair_leaves_the_lowest_numbers_to_the_program),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -687,20 +687,25 @@ except BlockingIOError as e: print(e)
 
 def no_process_vm_readv():
     """Some sandboxes forbid the call. Pages shared with a child were then read through a file, whose descriptor was
-    one of the program's numbers. While a fork lasts, the child's connection may have such a number (man quire): then no
-    number is taken here."""
+    one of the program's numbers. For a moment before a fork, the child's connection has such numbers (man quire): no number
+    is taken here while a thread forks."""
     program = """
 import ctypes, mmap, os, threading
 libc = ctypes.CDLL(None)
-memory, ended, forks = [bytearray(os.urandom(4096) * 256) for _ in range(10)], [], threading.Lock()
+memory, ended = [bytearray(os.urandom(4096) * 256) for _ in range(10)], []
+asked, paused, forked = [threading.Event() for _ in range(3)]
 memory += [mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(4)]
 def numbers():
     seen = set()
     while not ended:
-        with forks:
-            fd = os.open('/dev/null', os.O_RDONLY)
-            seen.add(fd)
-            os.close(fd)
+        if asked.is_set():
+            asked.clear()
+            paused.set()
+            forked.wait()
+            forked.clear()
+        fd = os.open('/dev/null', os.O_RDONLY)
+        seen.add(fd)
+        os.close(fd)
     print(len(seen))
 r, w = os.pipe()
 t = threading.Thread(target=numbers)
@@ -708,11 +713,15 @@ t.start()
 pids = []
 for i in range(8):
     for x in memory: x[::4096] = bytes([i]) * len(x[::4096])
-    with forks: pids.append(os.fork())
+    asked.set()
+    paused.wait()
+    paused.clear()
+    pids.append(os.fork())
     if pids[-1] == 0:
         os.close(w)
         os.read(r, 1)
         os._exit(sum(x[::4096] == bytes([i]) * len(x[::4096]) for x in memory))
+    forked.set()
     for x in memory[10:]:   # MADV_PAGEOUT, by a call that lets the other thread run
         libc.madvise(ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(x))), 1 << 20, 21)
 ended.append(1)
@@ -901,6 +910,39 @@ def fewer_descriptors_than_stores():
         status, out, err = run(["sh", "-c", 'ulimit -n %d; exec "$0" run -m 8M --report none "$1" touch 4000 2' % n, QUIRE, HELPER])
         check((status, out) in ((125, ""), (0, "touched 4000 pages\n")) and (status == 0) == (err == ""), n, status, out, err)
         check(status == 0 or (n == 16 and "ulimit -Hn" in err), n, err)
+
+
+def fewer_descriptors_than_users():
+    """Further stores took the descriptors that were set aside for processes: forked children were killed without a
+    line, and the line for a program that was executed named the number of users."""
+    if not ROOT:
+        raise cases.Skip("only root may change users")
+    program = """
+import os, subprocess, sys
+r, w = os.pipe()
+ready, said = os.pipe()
+pids = []
+for i in range(24):
+    pids.append(os.fork())
+    if pids[-1] == 0:
+        os.close(w)
+        os.setresgid(2000 + i, 2000 + i, 2000 + i)
+        os.setresuid(2000 + i, 2000 + i, 2000 + i)
+        os.write(said, b"x")
+        os.read(r, 1)
+        os._exit(0)
+for i in pids: os.read(ready, 1)
+p = subprocess.run(["setpriv", "--reuid", "3000", "--regid", "3000", "--clear-groups", "echo", "hi"], stdout=subprocess.PIPE,
+                   stderr=subprocess.PIPE)
+os.close(w)
+print([os.waitpid(p, 0)[1] for p in pids] == [0] * 24, p.returncode, p.stdout, p.stderr.decode(), end="")
+"""
+    for n, few in ((60, True), (600, False)):
+        status, out, err = run(["sh", "-c", 'ulimit -n %d; exec "$0" run -m 64M --report none "$1" -c "$2"' % n, QUIRE, sys.executable, program])
+        refused = "True 125 b'' quire: quire run has no descriptor left for one more process"
+        check(status == 0 and out.startswith(refused if few else "True 0 b'hi\\n' ") and out.count("\n") == few, n, status, out)
+        check(err.count("\n") == few and err.startswith("quire: a process that gave up rights is not hosted any more: quire run has no "
+                                                        "descriptor left" if few else ""), n, err)
 
 
 def valgrind():
@@ -1103,7 +1145,7 @@ CASES = [sizes, check_command, report_paths, json_endings, swap_places, options_
          file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space,
          killed_over_a_space_of_numbers,
-         stopped_supervisor, few_descriptors, fewer_descriptors_than_stores, few_processes, valgrind, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
+         stopped_supervisor, few_descriptors, fewer_descriptors_than_stores, fewer_descriptors_than_users, few_processes, valgrind, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
 AT_ONCE = 3     # the cases wait most of the time

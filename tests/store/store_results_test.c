@@ -89,6 +89,28 @@ static void a_full_table_of_members_records_no_further_process(void **state)
 	end_store(&r);
 }
 
+static uint32_t last_child(void *arg)
+{
+	(void)arg;
+	return POOL_TAGS - 1;
+}
+
+/* A process that has ended keeps its entry until its release: there were fewer entries than tags. */
+static void each_tag_of_a_family_has_an_entry(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	make_store(&r, POOL_MEMBERS, 0);
+	for (uint32_t tag = 0; tag < POOL_TAGS; tag++)
+		assert_int_equal(pool_join(&r.p, tag), 0);
+	assert_int_equal(pool_join(&r.p, POOL_KEEPER_TAG), 0);
+	r.p.p_tag = last_child;
+	assert_int_equal(pool_fork_begin(&r.p), 0);
+	pool_fork_cancel(&r.p);
+	end_store(&r);
+}
+
 static bool ends(void *arg) { return *(bool *)arg; }
 
 /* The end of a run waited until every page of the dead program was given back to a store that ended, too. */
@@ -345,6 +367,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(memory_without_a_store_is_not_attached),
 		cmocka_unit_test(a_full_table_of_members_records_no_further_process),
+		cmocka_unit_test(each_tag_of_a_family_has_an_entry),
 		cmocka_unit_test(a_release_stops_when_the_store_ends),
 		cmocka_unit_test(only_one_thread_of_a_member_with_a_file_writes_behind),
 		cmocka_unit_test(a_full_store_keeps_the_pages_before_the_failure),
