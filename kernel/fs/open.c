@@ -34,7 +34,7 @@ static int open_inode(struct inode *i, unsigned flags, struct file *f)
 	file_init(f, i, &file_pages_ops, flags);
 	if (flags & O_PATH)
 		return 0;
-	if (inode_type(i) == S_IFDIR && ((flags & O_ACCMODE) != 0 || (flags & O_TRUNC)))
+	if (inode_type(i) == S_IFDIR && (flags & (O_ACCMODE | O_CREAT | O_TRUNC)) != 0)
 		return -EISDIR;
 	if (inode_type(i) != S_IFDIR && (flags & O_DIRECTORY))
 		return -ENOTDIR;
@@ -50,9 +50,12 @@ static int open_inode(struct inode *i, unsigned flags, struct file *f)
 	return err != 0 ? err : open_kind(i, f);
 }
 
-/* Makes the file if it does not exist. */
-static int create_file(
-    struct inode *start, const char *path, unsigned flags, unsigned mode, struct inode **ip)
+/*
+ * Finds the last component of the path, which may be a link, or makes a file of that name. *at: where the path starts, a reference or
+ * NULL; the path's directory takes its place.
+ */
+static int find_or_create(
+    struct inode **at, const char *path, unsigned flags, unsigned mode, struct inode **ip)
 {
 	char *name = kalloc(NAME_MAX + 1);
 	struct inode *dir;
@@ -60,7 +63,7 @@ static int create_file(
 
 	if (name == NULL)
 		return -ENOMEM;
-	if ((err = vfs_walk_parent(start, path, &dir, name)) == 0) {
+	if ((err = vfs_walk_parent(*at, path, &dir, name)) == 0) {
 		mach_mutex_enter(&vfs_lock);
 		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 			err = -EISDIR;
@@ -82,13 +85,33 @@ static int create_file(
 		if (err == 0)
 			(*ip)->i_parent = dir->i_ino;
 		mach_mutex_exit(&vfs_lock);
-		inode_put(dir);
+		inode_put(*at);
+		*at = dir;
 	}
 	kfree(name, NAME_MAX + 1);
-	if (err == 0 && inode_type(*ip) == S_IFLNK) {
+	return err;
+}
+
+/* Makes the file if it does not exist: if the path is that of links, the file that the last of them names. */
+static int create_file(
+    struct inode *start, const char *path, unsigned flags, unsigned mode, struct inode **ip)
+{
+	struct inode *at = start != NULL ? inode_hold(start) : NULL;
+	char *target = kalloc(PATH_MAX);
+	int err = target != NULL ? find_or_create(&at, path, flags, mode, ip) : -ENOMEM;
+
+	for (unsigned links = 0; err == 0 && inode_type(*ip) == S_IFLNK; links++) {
+		int n = links < MAXLINKS ? (*ip)->i_ops->io_readlink(*ip, target, PATH_MAX - 1)
+					 : -ELOOP;
+
 		inode_put(*ip);
-		err = vfs_walk(start, path, 0, ip);
+		if ((err = n < 0 ? n : 0) != 0)
+			break;
+		target[n] = '\0';
+		err = find_or_create(&at, target, flags, mode, ip);
 	}
+	kfree(target, PATH_MAX);
+	inode_put(at);
 	return err;
 }
 

@@ -12,7 +12,6 @@
 #include "kernel/proc/proc.h"
 
 #define MAXMOUNTS 8u
-#define MAXLINKS 40u
 
 static struct mount {
 	struct inode *m_covered, *m_root, *m_parent;

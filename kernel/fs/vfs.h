@@ -42,6 +42,7 @@
 #define FILE_BYTES_MOST (1ull << 32)
 #define PATH_MAX 4096u
 #define NAME_MAX 255u
+#define MAXLINKS 40u /* that are followed for one name */
 
 struct inode;
 struct text;

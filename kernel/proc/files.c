@@ -174,6 +174,16 @@ void proc_set_files(struct proc *p, struct files *fs)
 
 struct file *fd_get(int fd) { return files_get(this_proc()->p_files, fd); }
 
+struct file *fd_get_open(int fd)
+{
+	struct file *f = fd_get(fd);
+
+	if (f == NULL || !(f->f_flags & O_PATH))
+		return f;
+	file_put(f);
+	return NULL;
+}
+
 struct file *fd_get_kind(int fd, const struct file_ops *ops, int other, int64_t *err)
 {
 	struct file *f = fd_get(fd);

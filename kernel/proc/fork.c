@@ -226,6 +226,9 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 	struct trapframe *tf;
 	int err, tid;
 
+	if (((flags & CLONE_THREAD) && !(flags & CLONE_SIGHAND)) ||
+	    ((flags & CLONE_SIGHAND) && !(flags & CLONE_VM)))
+		return -EINVAL;
 	err = thread_count() >= threads_most() ? -EAGAIN : 0;
 	if (err != 0 || (!(flags & CLONE_THREAD) && (err = proc_copy(me, flags, &p)) != 0))
 		return err;

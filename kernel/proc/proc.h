@@ -284,6 +284,8 @@ void fd_fill(struct files *, int fd, struct file *f, bool cloexec);
 int fd_install(
     struct files *, struct file *, unsigned from, bool cloexec); /* takes over the reference */
 struct file *fd_get(int fd);                                     /* a reference; NULL */
+/* The same, but NULL, too, for a file that was opened for its name alone (O_PATH). */
+struct file *fd_get_open(int fd);
 /*
  * As fd_get, for a file with these operations. NULL: *err is -EBADF (there is no such descriptor)
  * or `other` (the file has other operations).

@@ -9,6 +9,7 @@
 
 #define BOUNCE 65536u
 #define BOUNCE_SMALL 4096u
+#define MOVE_MOST 0x7ffff000ull /* bytes that one call moves: Linux's */
 
 int copy_in(void *to, uint64_t from, uint64_t len)
 {
@@ -55,6 +56,9 @@ void vector_free(struct iovec *v, uint64_t n) { kfree(v, n * sizeof(*v)); }
 
 int copy_in_vector(uint64_t from, uint64_t n, struct iovec **v)
 {
+	uint64_t total = 0;
+	int err;
+
 	*v = NULL;
 	if (n > IOV_MAX)
 		return -EINVAL;
@@ -62,11 +66,20 @@ int copy_in_vector(uint64_t from, uint64_t n, struct iovec **v)
 		return 0;
 	if ((*v = kalloc(n * sizeof(**v))) == NULL)
 		return -ENOMEM;
-	if (copy_in(*v, from, n * sizeof(**v)) == 0)
+	err = copy_in(*v, from, n * sizeof(**v));
+	for (uint64_t i = 0; err == 0 && i < n; i++) {
+		struct iovec *p = *v + i;
+
+		if ((int64_t)p->len < 0)
+			err = -EINVAL;
+		p->len = p->len < MOVE_MOST - total ? p->len : MOVE_MOST - total;
+		total += p->len;
+	}
+	if (err == 0)
 		return 0;
 	vector_free(*v, n);
 	*v = NULL;
-	return -EFAULT;
+	return err;
 }
 
 char *bounce_alloc(uint64_t most, uint64_t *room)

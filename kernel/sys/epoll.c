@@ -65,7 +65,10 @@ int64_t sys_epoll_create(const uint64_t *a)
 {
 	return (int)a[0] <= 0 ? -EINVAL : create_epoll(false);
 }
-int64_t sys_epoll_create1(const uint64_t *a) { return create_epoll((a[0] & O_CLOEXEC) != 0); }
+int64_t sys_epoll_create1(const uint64_t *a)
+{
+	return (unsigned)a[0] & ~O_CLOEXEC ? -EINVAL : create_epoll((a[0] & O_CLOEXEC) != 0);
+}
 
 static struct watch **find_watch(struct epoll *e, int fd)
 {

@@ -227,8 +227,18 @@ static void lock_offsets(struct file *a, struct file *b, bool lock) /* NULL: no 
 	}
 }
 
+/* Have the parts of a file at both offsets a byte in common? They are at most len bytes long, and the first ends with the file. */
+static bool parts_meet(const struct inode *i, uint64_t from, uint64_t to, uint64_t len)
+{
+	uint64_t n = from < i->i_size ? i->i_size - from : 0;
+
+	n = n < len ? n : len;
+	return from < to ? to - from < n : from - to < n;
+}
+
+/* range: copy_file_range, which takes files alone, and no part of a file onto itself; else sendfile. */
 static int64_t copy_held(
-    struct file *in, uint64_t inp, struct file *out, uint64_t outp, uint64_t len)
+    struct file *in, uint64_t inp, struct file *out, uint64_t outp, uint64_t len, bool range)
 {
 	uint64_t in_at, out_at, *inoff, *outoff;
 	struct file *lock_in = inp == 0 ? in : NULL,
@@ -242,6 +252,10 @@ static int64_t copy_held(
 	if ((r = find_offset(in, inp, &in_at, &inoff)) != 0 ||
 	    (r = find_offset(out, outp, &out_at, &outoff)) != 0)
 		return r;
+	if (out->f_flags & O_APPEND)
+		return range ? -EBADF : -EINVAL;
+	if (range && in->f_inode == out->f_inode && parts_meet(in->f_inode, *inoff, *outoff, len))
+		return -EINVAL;
 	lock_offsets(lock_in, lock_out, true);
 	r = copy_files(in, inoff, out, outoff, len);
 	lock_offsets(lock_in, lock_out, false);
@@ -252,13 +266,14 @@ static int64_t copy_held(
 	return r;
 }
 
-static int64_t copy_between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_t len)
+static int64_t copy_between(
+    int infd, uint64_t inp, int outfd, uint64_t outp, uint64_t len, bool range)
 {
 	struct file *in = fd_get(infd), *out = fd_get(outfd);
 	int64_t r = -EBADF;
 
 	if (in != NULL && out != NULL && file_may_read(in) && file_may_write(out))
-		r = copy_held(in, inp, out, outp, len);
+		r = copy_held(in, inp, out, outp, len, range);
 	if (in != NULL)
 		file_put(in);
 	if (out != NULL)
@@ -267,16 +282,16 @@ static int64_t copy_between(int infd, uint64_t inp, int outfd, uint64_t outp, ui
 }
 int64_t sys_sendfile(const uint64_t *a)
 {
-	return copy_between((int)a[1], a[2], (int)a[0], 0, a[3]);
+	return copy_between((int)a[1], a[2], (int)a[0], 0, a[3], false);
 }
 int64_t sys_copy_file_range(const uint64_t *a)
 {
-	return a[5] != 0 ? -EINVAL : copy_between((int)a[0], a[1], (int)a[2], a[3], a[4]);
+	return a[5] != 0 ? -EINVAL : copy_between((int)a[0], a[1], (int)a[2], a[3], a[4], true);
 }
 
 int64_t sys_lseek(const uint64_t *a)
 {
-	struct file *f = fd_get((int)a[0]);
+	struct file *f = fd_get_open((int)a[0]);
 	int64_t base, r;
 
 	if (f == NULL)
@@ -291,9 +306,9 @@ int64_t sys_lseek(const uint64_t *a)
 		base = a[2] == 0 ? 0 : (int64_t)f->f_off;
 	r = base + (int64_t)a[1];
 	if (a[2] == 3) /* SEEK_DATA: all is data */
-		r = (int64_t)a[1] < base ? (int64_t)a[1] : -ENXIO;
+		r = a[1] < (uint64_t)base ? (int64_t)a[1] : -ENXIO;
 	else if (a[2] == 4)
-		r = (int64_t)a[1] < base ? base : -ENXIO;
+		r = a[1] < (uint64_t)base ? base : -ENXIO;
 	else if (a[2] > 4 || r < 0)
 		r = -EINVAL;
 	if (r >= 0)
@@ -338,10 +353,13 @@ int64_t sys_dup3(const uint64_t *a)
 	    : dup_to((int)a[0], (int)a[1], (a[2] & O_CLOEXEC) != 0);
 }
 
+/* DUPFD, DUPFD_CLOEXEC, GETFD, SETFD, GETFL: all that a file opened by O_PATH has */
+static bool is_of_descriptors(uint64_t cmd) { return cmd <= 3 || cmd == 1030; }
+
 int64_t sys_fcntl(const uint64_t *a)
 {
 	struct files *fs = this_proc()->p_files;
-	struct file *f = fd_get((int)a[0]);
+	struct file *f = is_of_descriptors(a[1]) ? fd_get((int)a[0]) : fd_get_open((int)a[0]);
 	int64_t r = 0;
 
 	if (f == NULL)
@@ -349,6 +367,10 @@ int64_t sys_fcntl(const uint64_t *a)
 	switch (a[1]) {
 	case 0:
 	case 1030: /* DUPFD, DUPFD_CLOEXEC */
+		if ((unsigned)a[2] >= this_proc()->p_rlim[7].cur) {
+			r = -EINVAL;
+			break;
+		}
 		return fd_install(fs, f, (unsigned)a[2], a[1] == 1030);
 	case 1: r = fd_cloexec(fs, (int)a[0], -1); break;
 	case 2: (void)fd_cloexec(fs, (int)a[0], a[2] & 1); break;
@@ -363,8 +385,12 @@ int64_t sys_fcntl(const uint64_t *a)
 	case 36:
 	case 37:
 	case 38: r = filelock_fcntl(f, (unsigned)a[1], a[2]); break;
-	case 1032: r = 65536; break; /* GETPIPE_SZ */
-	case 1031: r = 65536; break;
+	case 1031: /* SETPIPE_SZ, GETPIPE_SZ: every pipe has one size */
+	case 1032:
+		r = file_is_pipe(f) ? 65536 : -EBADF;
+		if (a[1] == 1031 && r > 0 && (unsigned)a[2] > r)
+			r = -EPERM;
+		break;
 	default: r = -EINVAL;
 	}
 	file_put(f);
@@ -373,7 +399,7 @@ int64_t sys_fcntl(const uint64_t *a)
 
 int64_t sys_flock(const uint64_t *a)
 {
-	struct file *f = fd_get((int)a[0]);
+	struct file *f = fd_get_open((int)a[0]);
 	int64_t r;
 
 	if (f == NULL)
@@ -385,7 +411,7 @@ int64_t sys_flock(const uint64_t *a)
 
 int64_t sys_ioctl(const uint64_t *a)
 {
-	struct file *f = fd_get((int)a[0]);
+	struct file *f = fd_get_open((int)a[0]);
 	int64_t r;
 
 	if (f == NULL)
@@ -538,7 +564,11 @@ static const struct file_ops event_ops = { .fo_read = event_read,
 int64_t sys_eventfd2(const uint64_t *a)
 {
 	struct event_count *e;
-	struct file *f = anon_file(
+	struct file *f;
+
+	if ((unsigned)a[1] & ~(1u | O_NONBLOCK | O_CLOEXEC)) /* 1: EFD_SEMAPHORE */
+		return -EINVAL;
+	f = anon_file(
 	    &event_ops, S_IFREG | 0600, O_RDWR | ((unsigned)a[1] & O_NONBLOCK), sizeof(*e));
 
 	if (f == NULL)
@@ -665,6 +695,7 @@ static int64_t do_select(const uint64_t *a, uint64_t deadline)
 	uint64_t n = a[0], bytes = (n + 63) / 64 * 8, k = 0;
 	uint64_t set[3][16] = { { 0 } };
 	struct pollfd *p;
+	bool bad = false; /* a set names a descriptor that is not there */
 	int64_t r;
 
 	if (n > 1024)
@@ -688,6 +719,8 @@ static int64_t do_select(const uint64_t *a, uint64_t deadline)
 		memset(set, 0, sizeof(set));
 		r = 0;
 		for (uint64_t i = 0; i < k; i++) {
+			if (p[i].revents & POLLNVAL)
+				bad = true;
 			if ((p[i].events & POLLIN) &&
 			    (p[i].revents & (POLLIN | POLLHUP | POLLERR))) {
 				set[0][p[i].fd / 64] |= 1ull << (p[i].fd % 64);
@@ -698,11 +731,25 @@ static int64_t do_select(const uint64_t *a, uint64_t deadline)
 				r++;
 			}
 		}
-		for (unsigned s = 0; s < 3; s++)
+		for (unsigned s = 0; s < 3 && !bad; s++)
 			if (a[1 + s] != 0 && copy_out(a[1 + s], set[s], bytes) != 0)
 				r = -EFAULT;
+		r = bad ? -EBADF : r;
 	}
 	kfree(p, (n + 1) * sizeof(*p));
+	return r;
+}
+
+/* As do_select; the program is told how much of its time, at a[4], is left, in seconds and units (ns each). */
+static int64_t select_and_tell(const uint64_t *a, uint64_t deadline, uint64_t unit)
+{
+	int64_t r = do_select(a, deadline);
+	uint64_t now = arch_time_ns(), left = now < deadline ? deadline - now : 0;
+
+	if (a[4] != 0)
+		(void)copy_out(a[4],
+		    (const uint64_t[]){ left / 1000000000, left % 1000000000 / unit },
+		    2 * sizeof(uint64_t));
 	return r;
 }
 
@@ -711,7 +758,7 @@ int64_t sys_select(const uint64_t *a)
 	uint64_t deadline;
 	int err = deadline_of(a[4], 1000, &deadline);
 
-	return err != 0 ? err : do_select(a, deadline);
+	return err != 0 ? err : select_and_tell(a, deadline, 1000);
 }
 
 int64_t sys_pselect6(const uint64_t *a)
@@ -723,13 +770,13 @@ int64_t sys_pselect6(const uint64_t *a)
 		return err;
 	if (a[5] != 0 && copy_in(mask, a[5], sizeof(mask)) == 0)
 		signal_mask_begin(mask[0], mask[1]);
-	return do_select(a, deadline);
+	return select_and_tell(a, deadline, 1);
 }
 
 /* ---- to the disk ---- */
 int64_t sys_fsync(const uint64_t *a)
 {
-	struct file *f = fd_get((int)a[0]);
+	struct file *f = fd_get_open((int)a[0]);
 	int64_t r = 0;
 
 	if (f == NULL)
@@ -754,8 +801,18 @@ int64_t sys_sync(const uint64_t *a)
 	vfs_sync();
 	return 0;
 }
+/* The advice is checked; it has no effect. */
 int64_t sys_fadvise64(const uint64_t *a)
 {
-	(void)a;
-	return 0;
+	struct file *f = fd_get_open((int)a[0]);
+	int64_t r = 0;
+
+	if (f == NULL)
+		return -EBADF;
+	if (inode_type(f->f_inode) == S_IFIFO)
+		r = -ESPIPE;
+	else if ((int64_t)a[2] < 0 || (unsigned)a[3] > 5)
+		r = -EINVAL;
+	file_put(f);
+	return r;
 }

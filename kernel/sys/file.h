@@ -13,8 +13,8 @@ struct iovec { /* Linux's */
 	uint64_t base, len;
 };
 /*
- * Copies the program's n pieces to *v, to be freed by vector_free; n 0: *v is NULL. 0; or -EINVAL
- * (more than IOV_MAX), -ENOMEM, -EFAULT, and *v is NULL. May sleep.
+ * Copies the program's n pieces to *v, to be freed by vector_free; n 0: *v is NULL. Lengths are cut so that they have 2 GiB less a
+ * page in all, as Linux cuts them. 0; or -EINVAL (more than IOV_MAX, or a negative length), -ENOMEM, -EFAULT, and *v is NULL. May sleep.
  */
 int copy_in_vector(uint64_t from, uint64_t n, struct iovec **v);
 void vector_free(struct iovec *, uint64_t n); /* NULL: nothing */

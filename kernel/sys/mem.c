@@ -192,7 +192,8 @@ int64_t sys_mmap(const uint64_t *a)
 	enum vm_err e;
 	int err = 0;
 
-	if (a[1] == 0 || (a[5] & VM_PAGEMASK) != 0 || !(flags & (MAP_SHARED | MAP_PRIVATE)))
+	/* the kind: shared, private, or both bits: shared, and its flags are checked */
+	if (a[1] == 0 || (a[5] & VM_PAGEMASK) != 0 || (flags & 0xf) == 0 || (flags & 0xf) > 3)
 		return -EINVAL;
 	if (len == 0 || len > user_top()) /* 0: the length, rounded to pages, has no number */
 		return -ENOMEM;
@@ -203,7 +204,7 @@ int64_t sys_mmap(const uint64_t *a)
 	if (flags & MAP_NORESERVE)
 		args.sa_flags |= SEGVN_NORESERVE;
 	if (!(flags & MAP_ANONYMOUS)) {
-		if ((f = fd_get((int)a[4])) == NULL)
+		if ((f = fd_get_open((int)a[4])) == NULL)
 			return -EBADF;
 		err = file_args(f, flags, args.sa_prot, a[5], len, &args);
 	}
@@ -272,6 +273,8 @@ int64_t sys_msync(const uint64_t *a)
 
 	if ((a[0] & VM_PAGEMASK) != 0 || (a[2] & ~7ull) != 0 || (a[2] & 5) == 5)
 		return -EINVAL;
+	if (a[1] == 0)
+		return 0;
 	return mem_err(as_sync(this_proc()->p_as, a[0], vm_page_round(a[1]), flags));
 }
 
@@ -334,6 +337,10 @@ int64_t sys_madvise(const uint64_t *a)
 
 int64_t sys_mlock(const uint64_t *a)
 {
+	if (a[1] == 0)
+		return 0;
+	if (a[0] + a[1] + VM_PAGESIZE - 1 < a[0])
+		return -EINVAL;
 	return mem_err(as_lock(
 	    this_proc()->p_as, vm_page_trunc(a[0]), vm_page_round(a[1] + (a[0] & VM_PAGEMASK))));
 }
@@ -345,7 +352,7 @@ int64_t sys_munlock(const uint64_t *a)
 }
 int64_t sys_mlockall(const uint64_t *a)
 {
-	if (a[0] == 0 || (a[0] & ~7ull) != 0)
+	if (a[0] == 0 || (a[0] & ~7ull) != 0 || a[0] == 4) /* 4: how, without what */
 		return -EINVAL;
 	return mem_err(as_lockall(this_proc()->p_as, (a[0] & 1) != 0, (a[0] & 2) != 0));
 }

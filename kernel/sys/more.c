@@ -354,19 +354,75 @@ static int64_t at_offset(const uint64_t *a, bool write)
 }
 int64_t sys_preadv(const uint64_t *a) { return at_offset(a, false); }
 int64_t sys_pwritev(const uint64_t *a) { return at_offset(a, true); }
-int64_t sys_syncfs(const uint64_t *a) { return sys_sync(a); }
-int64_t sys_sync_file_range(const uint64_t *a) { return sys_fsync(a); }
+#define RWF_HIPRI 1u
+#define RWF_DSYNC 2u
+#define RWF_SYNC 4u
+
+/* As preadv, readv (offset -1) and their kin; of the flags those that ask for speed or for the disk. */
+static int64_t with_flags(const uint64_t *a, bool write)
+{
+	const unsigned flags = (unsigned)a[5];
+	int64_t r;
+
+	if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC))
+		return -EOPNOTSUPP;
+	if ((int64_t)a[3] == -1)
+		r = write ? sys_writev(a) : sys_readv(a);
+	else
+		r = at_offset(a, write);
+	if (r > 0 && write && (flags & (RWF_DSYNC | RWF_SYNC))) {
+		int64_t err = sys_fsync(a);
+
+		r = err != 0 ? err : r;
+	}
+	return r;
+}
+int64_t sys_preadv2(const uint64_t *a) { return with_flags(a, false); }
+int64_t sys_pwritev2(const uint64_t *a) { return with_flags(a, true); }
+
+/* The kind of an open file, S_IFMT; -EBADF. */
+static int64_t kind_of(uint64_t fd)
+{
+	struct file *f = fd_get_open((int)fd);
+	int64_t kind;
+
+	if (f == NULL)
+		return -EBADF;
+	kind = inode_type(f->f_inode);
+	file_put(f);
+	return kind;
+}
+int64_t sys_syncfs(const uint64_t *a)
+{
+	const int64_t kind = kind_of(a[0]);
+
+	return kind < 0 ? kind : sys_sync(a);
+}
+int64_t sys_sync_file_range(const uint64_t *a)
+{
+	const int64_t kind = kind_of(a[0]);
+
+	if (kind < 0)
+		return kind;
+	if (((unsigned)a[3] & ~7u) != 0 || (int64_t)a[1] < 0 || (int64_t)a[2] < 0)
+		return -EINVAL;
+	return kind == S_IFREG || kind == S_IFDIR ? sys_fsync(a) : -ESPIPE;
+}
 int64_t sys_readahead(const uint64_t *a)
 {
-	(void)a;
-	return 0;
+	const int64_t kind = kind_of(a[0]);
+
+	if (kind < 0)
+		return kind;
+	return kind == S_IFREG ? 0 : -EINVAL;
 }
 
 int64_t sys_close_range(const uint64_t *a)
 {
 	struct files *fs = this_proc()->p_files;
 
-	if (a[0] > a[1])
+	if (a[0] > a[1] ||
+	    ((unsigned)a[2] & ~6u) != 0) /* CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC */
 		return -EINVAL;
 	for (uint64_t fd = a[0]; fd <= a[1] && fd < fs->fs_n; fd++) {
 		if (a[2] & 4)
@@ -396,9 +452,13 @@ _Static_assert(sizeof(struct statx) == 256, "Linux's");
 
 int64_t sys_statx(const uint64_t *a)
 {
-	struct statx x = { .mask = 0x7ff & ~0x800u, .blksize = 4096 };
+	struct statx x = { .mask = 0x7ff, .blksize = 4096 };
 	struct inode *i;
-	int64_t err = path_find(a[0], a[1], (unsigned)a[2], &i);
+	/* of the flags: no link, no mount, an empty path; one of two ways to synchronise */
+	int64_t err =
+	    ((unsigned)a[2] & ~0x7900u) != 0 || (a[2] & 0x6000) == 0x6000 || (a[3] & 1u << 31) != 0
+	    ? -EINVAL
+	    : path_find(a[0], a[1], (unsigned)a[2], &i);
 
 	if (err != 0)
 		return err;

@@ -14,6 +14,8 @@
 #define AT_REMOVEDIR 0x200u
 #define AT_SYMLINK_FOLLOW 0x400u
 #define AT_EMPTY_PATH 0x1000u
+#define AT_EACCESS 0x200u
+#define AT_NO_AUTOMOUNT 0x800u
 
 /* A name from the program, with the directory from which it starts. */
 struct name {
@@ -137,7 +139,12 @@ static int64_t stat_at(uint64_t dirfd, uint64_t path, uint64_t to, unsigned flag
 }
 int64_t sys_stat(const uint64_t *a) { return stat_at(AT_FDCWD, a[0], a[1], 0); }
 int64_t sys_lstat(const uint64_t *a) { return stat_at(AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLLOW); }
-int64_t sys_newfstatat(const uint64_t *a) { return stat_at(a[0], a[1], a[2], (unsigned)a[3]); }
+int64_t sys_newfstatat(const uint64_t *a)
+{
+	if ((unsigned)a[3] & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT))
+		return -EINVAL;
+	return stat_at(a[0], a[1], a[2], (unsigned)a[3]);
+}
 int64_t sys_fstat(const uint64_t *a)
 {
 	struct file *f = fd_get((int)a[0]);
@@ -153,7 +160,10 @@ int64_t sys_fstat(const uint64_t *a)
 static int64_t access_at(uint64_t dirfd, uint64_t path, uint64_t mode, unsigned flags)
 {
 	struct inode *i;
-	int64_t err = find_inode(dirfd, path, flags, &i);
+	int64_t err = ((unsigned)mode & ~7u) != 0 ||
+		(flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_EACCESS)) != 0
+	    ? -EINVAL
+	    : find_inode(dirfd, path, flags, &i);
 
 	if (err != 0)
 		return err;
@@ -220,7 +230,7 @@ static void inode_changed(struct inode *i)
 static int64_t of_file(
     uint64_t fd, int64_t (*fn)(struct inode *, const uint64_t *), const uint64_t *args)
 {
-	struct file *f = fd_get((int)fd);
+	struct file *f = fd_get_open((int)fd);
 	int64_t err;
 
 	if (f == NULL)
@@ -234,7 +244,9 @@ static int64_t of_name(uint64_t dirfd, uint64_t path, unsigned flags,
     int64_t (*fn)(struct inode *, const uint64_t *), const uint64_t *args)
 {
 	struct inode *i;
-	int64_t err = find_inode(dirfd, path, flags, &i);
+	int64_t err = flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
+	    ? -EINVAL
+	    : find_inode(dirfd, path, flags, &i);
 
 	if (err != 0)
 		return err;
@@ -245,6 +257,8 @@ static int64_t of_name(uint64_t dirfd, uint64_t path, unsigned flags,
 
 static int64_t set_mode(struct inode *i, const uint64_t *args)
 {
+	if (inode_type(i) == S_IFLNK)
+		return -EOPNOTSUPP;
 	i->i_mode = (i->i_mode & S_IFMT) | (unsigned)(args[0] & 07777);
 	inode_changed(i);
 	return 0;
@@ -275,6 +289,9 @@ static int64_t set_size(struct inode *i, const uint64_t *args)
 #define UTIME_OMIT 0x3ffffffeu
 static int64_t set_times(struct inode *i, const uint64_t *t)
 {
+	if ((t[1] >= 1000000000 && t[1] != UTIME_NOW && t[1] != UTIME_OMIT) ||
+	    (t[3] >= 1000000000 && t[3] != UTIME_NOW && t[3] != UTIME_OMIT))
+		return -EINVAL;
 	if (t[1] != UTIME_OMIT)
 		i->i_atime = t[1] == UTIME_NOW ? vfs_now() : (uint32_t)t[0];
 	if (t[3] != UTIME_OMIT)
@@ -286,6 +303,10 @@ static int64_t set_times(struct inode *i, const uint64_t *t)
 int64_t sys_chmod(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_mode, a + 1); }
 int64_t sys_fchmod(const uint64_t *a) { return of_file(a[0], set_mode, a + 1); }
 int64_t sys_fchmodat(const uint64_t *a) { return of_name(a[0], a[1], 0, set_mode, a + 2); }
+int64_t sys_fchmodat2(const uint64_t *a)
+{
+	return of_name(a[0], a[1], (unsigned)a[3], set_mode, a + 2);
+}
 int64_t sys_chown(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_owner, a + 1); }
 int64_t sys_lchown(const uint64_t *a)
 {
@@ -299,7 +320,7 @@ int64_t sys_fchownat(const uint64_t *a)
 int64_t sys_truncate(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_size, a + 1); }
 int64_t sys_ftruncate(const uint64_t *a)
 {
-	struct file *f = fd_get((int)a[0]);
+	struct file *f = fd_get_open((int)a[0]);
 	int64_t err;
 
 	if (f == NULL)
@@ -318,7 +339,7 @@ static int64_t allocate_range(struct inode *i, const uint64_t *args)
 	if (args[0] != 0)
 		return -EOPNOTSUPP;
 	if (inode_type(i) != S_IFREG)
-		return -ENODEV;
+		return inode_type(i) == S_IFIFO ? -ESPIPE : -ENODEV;
 	if (args[1] + args[2] > FILE_BYTES_MOST)
 		return -EFBIG;
 	mach_mutex_enter(&i->i_lock);
@@ -346,6 +367,8 @@ int64_t sys_utimensat(const uint64_t *a)
 	uint64_t t[4] = { 0, UTIME_NOW, 0, UTIME_NOW };
 
 	if (a[2] != 0 && copy_in(t, a[2], sizeof(t)) != 0)
+		return -EFAULT;
+	if (a[1] == 0 && (int)a[0] == -100)
 		return -EFAULT;
 	return a[1] == 0 ? of_file(a[0], set_times, t)
 			 : of_name(a[0], a[1], (unsigned)a[3], set_times, t);
@@ -376,6 +399,7 @@ struct spot {
 	struct name s_name;
 	struct inode *s_dir;
 	char *s_last;
+	bool s_slashed; /* a slash follows the last component: it means a directory */
 };
 
 static void spot_end(struct spot *s)
@@ -401,6 +425,7 @@ static int spot_begin(struct spot *s, uint64_t dirfd, uint64_t path, bool lock)
 		name_end(&s->s_name);
 		return err;
 	}
+	s->s_slashed = s->s_name.n_path[strlen(s->s_name.n_path) - 1] == '/';
 	if (lock)
 		mach_mutex_enter(&vfs_lock);
 	return 0;
@@ -472,6 +497,9 @@ static int64_t symlink_at(uint64_t target, uint64_t dirfd, uint64_t path)
 int64_t sys_symlink(const uint64_t *a) { return symlink_at(a[0], AT_FDCWD, a[1]); }
 int64_t sys_symlinkat(const uint64_t *a) { return symlink_at(a[0], a[1], a[2]); }
 
+/* rmdir of "." is wrong in itself; ".." has at least the directory that names it. */
+static int error_of_dots(const char *dots) { return dots[1] == '\0' ? -EINVAL : -ENOTEMPTY; }
+
 static int64_t unlink_at(uint64_t dirfd, uint64_t path, bool rmdir)
 {
 	struct inode *i = NULL;
@@ -481,9 +509,11 @@ static int64_t unlink_at(uint64_t dirfd, uint64_t path, bool rmdir)
 	if (err != 0)
 		return err;
 	if (is_dots(s.s_last))
-		err = rmdir ? -EINVAL : -EISDIR;
+		err = rmdir ? error_of_dots(s.s_last) : -EISDIR;
 	else if ((err = look_up(&s, &i)) == 0 && rmdir && vfs_is_covered(i))
 		err = -EBUSY;
+	else if (err == 0 && !rmdir && s.s_slashed && inode_type(i) != S_IFDIR)
+		err = -ENOTDIR;
 	else if (err == 0)
 		err = s.s_dir->i_ops->io_unlink == NULL
 		    ? -EPERM
@@ -503,6 +533,8 @@ int64_t sys_unlink(const uint64_t *a) { return unlink_at(AT_FDCWD, a[0], false);
 int64_t sys_rmdir(const uint64_t *a) { return unlink_at(AT_FDCWD, a[0], true); }
 int64_t sys_unlinkat(const uint64_t *a)
 {
+	if ((unsigned)a[2] & ~AT_REMOVEDIR)
+		return -EINVAL;
 	return unlink_at(a[0], a[1], (a[2] & AT_REMOVEDIR) != 0);
 }
 
@@ -510,8 +542,11 @@ static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t t
 {
 	struct inode *i, *old = NULL;
 	struct spot s;
-	int err = find_inode(fromfd, from,
-	    flags & AT_SYMLINK_FOLLOW ? flags & AT_EMPTY_PATH : flags | AT_SYMLINK_NOFOLLOW, &i);
+	int err = flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)
+	    ? -EINVAL
+	    : find_inode(fromfd, from,
+		  flags & AT_SYMLINK_FOLLOW ? flags & AT_EMPTY_PATH : flags | AT_SYMLINK_NOFOLLOW,
+		  &i);
 
 	if (err != 0)
 		return err;
@@ -563,6 +598,8 @@ static int move_name(const struct spot *f, struct inode *i, const struct spot *t
 	if (f->s_dir->i_ops->io_rename == NULL ||
 	    t->s_dir->i_ops->io_rename != f->s_dir->i_ops->io_rename)
 		return -EXDEV;
+	if (inode_type(i) != S_IFDIR && (f->s_slashed || t->s_slashed))
+		return -ENOTDIR;
 	if (inode_type(i) == S_IFDIR && is_below(t->s_dir, i))
 		return -EINVAL;
 	if (inode_type(i) == S_IFDIR && i != old &&
@@ -627,7 +664,7 @@ int64_t sys_renameat2(const uint64_t *a)
 static int64_t readlink_at(uint64_t dirfd, uint64_t path, uint64_t to, uint64_t room)
 {
 	struct inode *i;
-	int64_t r = find_inode(dirfd, path, AT_SYMLINK_NOFOLLOW, &i);
+	int64_t r = (int)room <= 0 ? -EINVAL : find_inode(dirfd, path, AT_SYMLINK_NOFOLLOW, &i);
 	char *text;
 
 	if (r != 0)
@@ -656,7 +693,8 @@ int64_t sys_readlinkat(const uint64_t *a) { return readlink_at(a[0], a[1], a[2],
 struct listing {
 	char *l_buf;
 	uint64_t l_n, l_room;
-	bool l_old; /* getdents: the type is the last byte */
+	bool l_old;   /* getdents: the type is the last byte */
+	bool l_short; /* there was no room for an entry */
 };
 
 static bool list_entry(
@@ -667,8 +705,10 @@ static bool list_entry(
 	char *at = l->l_buf + l->l_n;
 	uint16_t reclen = (uint16_t)n;
 
-	if (l->l_n + n > l->l_room)
+	if (l->l_n + n > l->l_room) {
+		l->l_short = true;
 		return false;
+	}
 	memset(at, 0, n);
 	memcpy(at, &ino, 8);
 	memcpy(at + 8, &next, 8);
@@ -685,7 +725,7 @@ static bool list_entry(
 static int64_t get_entries(const uint64_t *a, bool old)
 {
 	struct listing l = { .l_room = a[2] < 32768 ? a[2] : 32768, .l_old = old };
-	struct file *f = fd_get((int)a[0]);
+	struct file *f = fd_get_open((int)a[0]);
 	int64_t r;
 
 	if (f == NULL)
@@ -703,6 +743,8 @@ static int64_t get_entries(const uint64_t *a, bool old)
 	r = f->f_inode->i_ops->io_readdir(f->f_inode, &f->f_off, list_entry, &l);
 	mach_mutex_exit(&vfs_lock);
 	mach_mutex_exit(&f->f_lock);
+	if (r == 0 && l.l_n == 0 && l.l_short)
+		r = -EINVAL;
 	if (r == 0)
 		r = copy_out(a[1], l.l_buf, l.l_n) != 0 ? -EFAULT : (int64_t)l.l_n;
 	kfree(l.l_buf, l.l_room + 1);

@@ -189,15 +189,20 @@ int64_t sys_getsid(const uint64_t *a) { return of_pid(a[0], true); }
 int64_t sys_setpgid(const uint64_t *a)
 {
 	struct proc *p;
+	int64_t r = 0;
 
 	if ((int)a[1] < 0)
 		return -EINVAL;
 	mach_mutex_enter(&proc_lock);
 	p = a[0] == 0 ? this_proc() : proc_find((int)a[0]);
-	if (p != NULL)
+	if (p == NULL || (p != this_proc() && p->p_parent != this_proc()))
+		r = -ESRCH;
+	else if (p->p_sid == p->p_pid)
+		r = -EPERM; /* the leader of a session stays in its group */
+	else
 		p->p_pgid = a[1] == 0 ? p->p_pid : (int)a[1];
 	mach_mutex_exit(&proc_lock);
-	return p == NULL ? -ESRCH : 0;
+	return r;
 }
 int64_t sys_setsid(const uint64_t *a)
 {
@@ -216,6 +221,8 @@ int64_t sys_set_tid_address(const uint64_t *a)
 }
 int64_t sys_set_robust_list(const uint64_t *a)
 {
+	if (a[1] != 24) /* struct robust_list_head */
+		return -EINVAL;
 	this_uthread()->u_robust = a[0];
 	return 0;
 }
@@ -242,7 +249,11 @@ int64_t sys_prctl(const uint64_t *a)
 	case 38:
 	case 36: return 0;
 	case 3: return 1;
-	case 0x53564d41: return 0; /* names of mappings */
+	case 8:                                   /* GET_KEEPCAPS */
+	case 21: return 0;                        /* GET_SECCOMP */
+	case 23: return a[1] <= 40 ? 1 : -EINVAL; /* CAPBSET_READ: every capability */
+	case 30: return 50000;                    /* GET_TIMERSLACK: Linux's */
+	case 0x53564d41: return 0;                /* names of mappings */
 	case PR_INJECT: return inject_ask(a[1], a[2]);
 	default: return -EINVAL;
 	}
@@ -348,6 +359,8 @@ int64_t sys_rt_sigsuspend(const uint64_t *a)
 	uint64_t mask;
 	bool irq;
 
+	if (a[1] != 8)
+		return -EINVAL;
 	if (copy_in(&mask, a[0], 8) != 0)
 		return -EFAULT;
 	irq = spin_lock(&sched_lock);
@@ -611,18 +624,36 @@ int64_t sys_sched_yield(const uint64_t *a)
 	thread_yield();
 	return 0;
 }
+/* Is there such a thread? 0: the caller. */
+static bool has_thread(uint64_t tid)
+{
+	bool has;
+
+	mach_mutex_enter(&proc_lock);
+	has = (int)tid == 0 || uthread_find((int)tid) != NULL;
+	mach_mutex_exit(&proc_lock);
+	return has;
+}
 int64_t sys_sched_getaffinity(const uint64_t *a)
 {
 	uint64_t mask = (1ull << arch_ncpus()) - 1;
 
 	if (a[1] < 8)
 		return -EINVAL;
+	if (!has_thread(a[0]))
+		return -ESRCH;
 	return copy_out(a[2], &mask, 8) != 0 ? -EFAULT : 8;
 }
+/* Checked, without effect. */
 int64_t sys_sched_setaffinity(const uint64_t *a)
 {
-	(void)a;
-	return 0;
+	uint64_t mask = 0;
+
+	if (copy_in(&mask, a[2], a[1] < 8 ? a[1] : 8) != 0)
+		return -EFAULT;
+	if (!has_thread(a[0]))
+		return -ESRCH;
+	return (mask & ((1ull << arch_ncpus()) - 1)) != 0 ? 0 : -EINVAL;
 }
 
 /* ---- limits and the system ---- */
@@ -718,6 +749,8 @@ int64_t sys_getrandom(const uint64_t *a)
 {
 	uint64_t n = a[1] < 65536 ? a[1] : 65536;
 
+	if (((unsigned)a[2] & ~7u) != 0 || (a[2] & 6) == 6) /* GRND_RANDOM and GRND_INSECURE */
+		return -EINVAL;
 	for (uint64_t i = 0; i < n; i += 8) {
 		uint64_t r = random_next();
 
