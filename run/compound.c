@@ -107,6 +107,7 @@ long compound_process_madvise(const long *a)
 	const struct iovec *list = (const struct iovec *)a[4];
 	size_t n = (size_t)a[3];
 	struct iovec v;
+	size_t end = 0; /* empty vectors at the end are not looked at */
 	long done = 0, r;
 
 	if (n == 0 || n > PIECES || !names_self((int)a[5]))
@@ -116,9 +117,11 @@ long compound_process_madvise(const long *a)
 			return -EFAULT;
 		else if ((long)v.iov_len < 0)
 			return -EINVAL;
+		else if (v.iov_len != 0)
+			end = i + 1;
 	if (a[2] != MADV_HWPOISON && a[2] != MADV_SOFT_OFFLINE && (r = try_advice(a)) != 0)
 		return r;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < end; i++) {
 		if (!args_read(&v, list + i, sizeof v))
 			r = -EFAULT;
 		else

@@ -42,6 +42,11 @@
 static char *env_preload, env_family[MAXFAMILY];
 static char runtime_path[PATH_MAX]; /* the runtime's own name in LD_PRELOAD */
 static bool hosted;
+/*
+ * A filter of system calls forbids what the runtime needs (filter.c). Only becomes true. Children
+ * inherit it, as they inherit the filter.
+ */
+static _Atomic bool filtered;
 
 /* Maps memory for the runtime. NULL: none. */
 static void *map_own(size_t n)
@@ -93,6 +98,8 @@ void exec_hosted(void)
 	(void)host_family(env_family + sizeof FAMILY - 1);
 	hosted = true;
 }
+
+void exec_unhosted(void) { filtered = true; }
 
 /*
  * In another root directory (chroot) the runtime may not be found where it was. A program executed
@@ -152,6 +159,7 @@ struct env {
 	size_t e_n;          /* entries of the list */
 	size_t e_room;       /* bytes of the new LD_PRELOAD, end included */
 	bool e_there;        /* the runtime exists in the root directory of the new program */
+	bool e_family;       /* the new program gets the family's variable */
 };
 
 /* Counts. 0, -EFAULT, -E2BIG. */
@@ -243,9 +251,27 @@ static long fill_env(const struct env *e, char **list, char *joined, char *famil
 	}
 	if (!have && e->e_there)
 		list[j++] = env_preload;
-	list[j++] = write_family(family);
+	if (e->e_family)
+		list[j++] = write_family(family);
 	list[j] = NULL;
 	return 0;
+}
+
+static long make_exec(long nr, const long *a, long list)
+{
+	return nr == SYS_execve ? sys_call3(nr, a[5], a[4], list)
+				: sys_call5(nr, a[5], a[4], a[3], list, a[1]);
+}
+
+/*
+ * The environment cannot be used, which the kernel finds after it has opened the program: an error
+ * of the program's comes first. No process can read the last page of the address space.
+ */
+static long refuse_env(long nr, const long *a, long why)
+{
+	long r = make_exec(nr, a, -4096);
+
+	return r == -EFAULT ? why : r;
 }
 
 #define FEW_ENTRIES 512u
@@ -263,8 +289,10 @@ long exec_call(long nr, const long *a)
 	if (!hosted)
 		return sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
 	if ((r = measure_env(&e)) != 0)
-		return r;
-	e.e_there = runtime_there();
+		return refuse_env(nr, a, r);
+	/* behind such a filter a call of the runtime's could kill the process */
+	e.e_family = !filtered;
+	e.e_there = e.e_family && runtime_there();
 	bool fits = e.e_n <= FEW_ENTRIES && e.e_room <= SHORT_TEXT;
 	size_t bytes = (e.e_n + 3) * sizeof(char *) + e.e_room;
 	char *few[fits ? e.e_n + 3 : 1], some[fits ? e.e_room : 1], family[MAXFAMILY + 24];
@@ -274,8 +302,7 @@ long exec_call(long nr, const long *a)
 	if (list == NULL)
 		return -ENOMEM;
 	if ((r = fill_env(&e, list, joined, family)) == 0)
-		r = nr == SYS_execve ? sys_call3(nr, a[5], a[4], (long)list)
-				     : sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
+		r = make_exec(nr, a, (long)list);
 	if (!fits)
 		(void)sys_call2(SYS_munmap, (long)list, (long)bytes);
 	return r;

@@ -11,6 +11,11 @@
 bool exec_prepare(const char *preload);
 /* after host_init: from now on executed programs get the family's variables */
 void exec_hosted(void);
+/*
+ * From now on executed programs get neither: the process has a filter of system calls behind which
+ * no program can be hosted.
+ */
+void exec_unhosted(void);
 
 /*
  * execve and execveat by number; a: r9, r8, r10, rdx, rsi, rdi as at the call. Returns -errno, or

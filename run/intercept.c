@@ -53,6 +53,7 @@
 #include "run/compound.h"
 #include "run/creds.h"
 #include "run/exec.h"
+#include "run/filter.h"
 #include "run/limits.h"
 #include "run/sanitizer.h"
 #include "run/sites.h"
@@ -458,17 +459,34 @@ static long return_errno(long r)
 	return r;
 }
 
+/*
+ * prctl or seccomp by number, that filters the system calls of this process from now on. The filter
+ * is read while bad addresses are still found out. seccomp returns a descriptor if the program
+ * wants a listener.
+ */
+static long set_filter(long nr, const long *a, bool filter)
+{
+	bool forbids = filter && filter_forbids((const struct sock_fprog *)a[3]);
+	long r = host_leave();
+
+	if (r == 0)
+		r = sys_call5(nr, a[5], a[4], a[3], a[2], a[1]);
+	if (r >= 0 && forbids)
+		exec_unhosted();
+	return r;
+}
+
 /* a as intercept() has them. Calls that install no filter only ask for features of the kernel. */
 static long do_prctl(const long *a)
 {
 	bool strict = a[4] == SECCOMP_MODE_STRICT,
 	     filter = a[4] == SECCOMP_MODE_FILTER && a[3] != 0;
-	long r = a[5] == PR_SET_SECCOMP && (strict || filter) ? host_leave() : 0;
 
 	if (a[5] == PR_SET_MM)
 		return compound_prctl_mm(a);
-	if (r == 0)
-		r = sys_call5(SYS_prctl, a[5], a[4], a[3], a[2], a[1]);
+	if (a[5] == PR_SET_SECCOMP && (strict || filter))
+		return set_filter(SYS_prctl, a, filter);
+	long r = sys_call5(SYS_prctl, a[5], a[4], a[3], a[2], a[1]);
 	if (r == 0 && a[5] == PR_SET_DUMPABLE && a[4] == 0)
 		creds_changed(true);
 	return r;
@@ -478,9 +496,9 @@ static long do_seccomp(const long *a)
 {
 	bool strict = a[5] == SECCOMP_SET_MODE_STRICT,
 	     filter = a[5] == SECCOMP_SET_MODE_FILTER && a[3] != 0;
-	long r = strict || filter ? host_leave() : 0;
 
-	return r != 0 ? r : sys_call3(SYS_seccomp, a[5], a[4], a[3]);
+	return strict || filter ? set_filter(SYS_seccomp, a, filter)
+				: sys_call3(SYS_seccomp, a[5], a[4], a[3]);
 }
 
 /* The calls made through syscall() that are intercepted. a: as the arguments of intercept(). */

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -75,6 +76,12 @@ static int purge_by_process_madvise(void)
 	report("flags", syscall(NR_process_madvise, fd, v, 2, MADV_COLD, 1));
 	report("no descriptor", syscall(NR_process_madvise, -1, v, 2, MADV_COLD, 0));
 	report("nothing", syscall(NR_process_madvise, fd, v, 0, MADV_COLD, 0));
+	/* an empty vector at the end is not looked at, others are */
+	v[1] = (struct iovec){ (void *)16, 0 };
+	report("an empty vector at the end", syscall(NR_process_madvise, fd, v, 2, MADV_COLD, 0));
+	report("only an empty vector", syscall(NR_process_madvise, fd, v + 1, 1, MADV_COLD, 0));
+	v[2] = v[0];
+	report("an empty vector first", syscall(NR_process_madvise, fd, v + 1, 2, MADV_COLD, 0));
 	EXPECT(wrong(p, 4 * MIB, 2) == 0);
 	return close(fd);
 }
@@ -327,6 +334,10 @@ static int no_access_then(void *which)
 	case 10: r = syscall(SYS_clone3, none, 88); break;
 	case 11: r = ioctl(0, 0xc020aa00, bad); break;
 	case 12: r = syscall(SYS_sched_setaffinity, 0, 8, none + PAGE - 4); break;
+	/* the kernel opens the program before it reads the environment */
+	case 13: r = execve("/no/program", argv, (char **)bad); break;
+	case 14: r = execve("/", argv, half); break;
+	case 15: r = syscall(SYS_execveat, AT_FDCWD, "/no/program", argv, bad, 0); break;
 	default: return 0;
 	}
 	report("answer", r < 0 ? -1 : r);
@@ -336,7 +347,7 @@ static int no_access_then(void *which)
 /* Invalid addresses as arguments give errors only. */
 static int bad_addresses(void)
 {
-	for (intptr_t i = 0; i < 13; i++)
+	for (intptr_t i = 0; i < 16; i++)
 		report_child("call", no_access_then, (void *)i);
 	return 0;
 }
@@ -614,6 +625,56 @@ static int filter_of_reads(void)
 	return 0;
 }
 
+/* What a filter answers, and the one call that it does so for. */
+struct refusal {
+	unsigned call, answer;
+};
+
+/* A program is executed behind a filter that is set first, among filters that allow all. */
+static int refused_exec(void *arg)
+{
+	const struct refusal *f = arg;
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, f->call, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, f->answer),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof code / sizeof *code, code }, all = { 1, code + 5 };
+
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0);
+	EXPECT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) == 0);
+	EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0);
+	(void)execl("/bin/sh", "sh", "-c", "/bin/true && exit 5", NULL);
+	return 1;
+}
+
+/*
+ * Programs behind a filter were once killed for a call that only the runtime makes, or ended with
+ * the line that quire run had ended: man(1) filters the programs that it starts.
+ */
+static int filter_of_the_runtime(void)
+{
+	static const unsigned calls_of_it[] = { SYS_userfaultfd, SYS_getsockopt, SYS_sendmsg,
+		SYS_capget, SYS_socketpair, SYS_process_vm_readv };
+	struct refusal f;
+
+	push_out();
+	for (size_t i = 0; i < sizeof calls_of_it / sizeof *calls_of_it; i++) {
+		f.call = calls_of_it[i];
+		f.answer = SECCOMP_RET_KILL_PROCESS;
+		report_child("killed for a call of the runtime", refused_exec, &f);
+		f.answer = SECCOMP_RET_TRAP;
+		report_child("a signal for it", refused_exec, &f);
+		f.answer = SECCOMP_RET_ERRNO | EACCES;
+		report_child("refused", refused_exec, &f);
+	}
+	return 0;
+}
+
 /*
  * Makes each call of the table with invalid arguments: the result is the kernel's, and each call is
  * handled.
@@ -783,5 +844,6 @@ const struct scenario call_scenarios[] = {
 	{ "populated", populated },
 	{ "break-by-prctl", break_by_prctl },
 	{ "filter-of-reads", filter_of_reads },
+	{ "filter-of-the-runtime", filter_of_the_runtime },
 	{ NULL, NULL },
 };

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Filters of system calls that the program installs: see filter.c. */
+#ifndef QUIRE_RUN_FILTER_H
+#define QUIRE_RUN_FILTER_H
+
+#include <stdbool.h>
+
+struct sock_fprog;
+
+/*
+ * Does this filter, an argument of the program's, forbid a call without which a program cannot be
+ * hosted, or give an answer other than EPERM or ENOSYS for one of the runtime's other calls? The answer is no for a filter that cannot be
+ * read or is invalid: the kernel does not install it.
+ */
+bool filter_forbids(const struct sock_fprog *);
+#endif
