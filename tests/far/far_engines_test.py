@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_bad_net import BadNet  # noqa: E402
 from far_fake_redis import FakeRedis  # noqa: E402
 from far_hosted import Host, marked, processes_of, processes_where  # noqa: E402
-from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, long, nbd_certificates, nbd_file, needs, run_tests, wait_until  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, Skipped, long, nbd_certificates, nbd_file, needs, run_tests, wait_until, with_the_test  # noqa: E402
 
 QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
 HOST = Host(QUIRE, memory="8M", pages=3000)
@@ -237,7 +237,7 @@ def recipe():
 
 
 def own_net(*argv):
-    return [*WITH_THE_TEST, "unshare", "-n", "-p", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
+    return [*with_the_test(), "unshare", "-n", "-p", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
             "ip link set lo up && \"$@\"", "sh", *argv]
 
 

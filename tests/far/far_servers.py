@@ -112,8 +112,10 @@ def wait_until(what, seconds=20):
     return False
 
 
-# A prefix for a command that ends with the test, also if the test is killed.
-WITH_THE_TEST = ["setpriv", "--pdeathsig", "KILL", "--"]
+def with_the_test():
+    """The start of the command line of a process that ends with this one, also if this one ends before the kernel has
+    been told of that wish: the shell looks whose child it is afterwards."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
 
 
 class Server:
@@ -131,7 +133,7 @@ class Server:
 
     def start(self):
         log = open(os.path.join(self.dir, "log"), "ab")
-        self.proc = subprocess.Popen(WITH_THE_TEST + self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir)
+        self.proc = subprocess.Popen(with_the_test() + self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir)
         log.close()
         if not wait_until(self.ready):
             with open(os.path.join(self.dir, "log")) as f:
