@@ -11,8 +11,6 @@
 
 #include <stdarg.h>
 
-struct waitq poll_queue;
-
 void file_init(struct file *f, struct inode *i, const struct file_ops *ops, unsigned flags)
 {
 	f->f_refcnt = 1;

@@ -46,6 +46,7 @@ struct watch {
 	int wa_number;              /* const */
 	uint32_t wa_mask;           /* notify_lock */
 };
+struct waitq poll_queue;
 static struct mach_mutex notify_lock;
 static struct watch *watches;   /* notify_lock */
 static _Atomic unsigned nwatch; /* notify_lock to change */
