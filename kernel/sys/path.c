@@ -547,8 +547,8 @@ static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t t
 	if ((flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)) != 0)
 		return -EINVAL;
 	/* The flag says the opposite of find_inode's. */
-	err = find_inode(fromfd, from, (flags & AT_EMPTY_PATH) |
-	    (flags & AT_SYMLINK_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW), &i);
+	err = find_inode(fromfd, from,
+	    (flags & AT_EMPTY_PATH) | (flags & AT_SYMLINK_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW), &i);
 	if (err != 0)
 		return err;
 	if ((err = spot_begin(&s, tofd, to, true)) == 0) {
