@@ -12,7 +12,8 @@
  * every register but rax, rcx, r11, with the flags and the vector state. A site is left alone if some branch nearby targets
  * its inside. In Debian 12's libc.so.6 the sites are: mmap 1, munmap 1, mprotect 1, mremap 1, madvise 2, brk 1, clone 2
  * (_Fork and clone(); threads are made by clone3, which always shares memory), execve 1, mlock family 5; execveat 2, mlockall 1,
- * exit 2.
+ * exit 2. Two instructions stand within the sites of sched_getaffinity and pthread_getaffinity_np;
+ * they are moved before the site.
  *
  * clone with CLONE_VM (a thread, vfork, posix_spawn) is made by the stub itself without touching
  * the stack. The function syscall() is replaced as a whole: its calls take the same path.
@@ -327,17 +328,17 @@ static int patch_library(struct library lib, uint8_t *stubs)
 	if (n == 0)
 		return 0;
 	uint8_t *lo = (uint8_t *)((uintptr_t)site[0] & ~0xfffull);
-	size_t len = (size_t)(site[n - 1] + 7 - lo);
+	size_t len = (size_t)(site[n - 1] + SITE_LONGEST - lo);
 	if (sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
 		return 0;
 	for (unsigned i = 0; i < n; i++) {
 		uint32_t nr;
-		uint8_t *stub = at;
+		uint8_t *stub = at, *from = sites_gather(site[i]);
 
-		memcpy(&nr, site[i] + 1, 4);
-		at = make_stub(at, site[i], nr);
-		(void)put_jmp(site[i], stub);
-		site[i][5] = site[i][6] = 0xcc;
+		memcpy(&nr, from + 1, 4);
+		at = make_stub(at, from, nr);
+		(void)put_jmp(from, stub);
+		from[5] = from[6] = 0xcc;
 		essential |= essential_bit(nr);
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);

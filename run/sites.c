@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The sites at which the C library makes the intercepted system calls: `mov $N,%eax; syscall`,
- * seven bytes. A site is left out if a branch nearby leads into it. Bytes that look like a branch
+ * seven bytes, or fourteen where other instructions stand between the two. A site is left out if a branch nearby leads into it. Bytes that look like a branch
  * may be the middle of another instruction. So bytes before the entry of execve() do not count:
  * they belong to another function, which does not branch into this one; and the most frequent such
- * instruction is recognised. (Of the 32 sites of Debian 12's library one is left out: in
+ * instruction is recognised. (Of the 34 sites of Debian 12's library one is left out: in
  * tcgetattr(), which is not needed.)
  *
  * Searching a megabyte of code takes longer than the rest of a program's start, and the programs of
@@ -108,12 +108,33 @@ int sites_library(struct library *lib)
 	return elf_each(visit_object, lib) != 0 && lib->text != NULL;
 }
 
-static int is_site(const uint8_t *p)
+/*
+ * The length of the site at p; 0: there is none. Two instructions may stand within a site:
+ * `cmp %rsi,%r8; cmovbe %r8,%rsi`, in sched_getaffinity() and pthread_getaffinity_np().
+ */
+static size_t site_length(const uint8_t *p)
 {
+	static const uint8_t within[SITE_WITHIN] = { 0x49, 0x39, 0xf0, 0x49, 0x0f, 0x46, 0xf0 };
+	size_t end = p[5] == 0x0f ? 5 : 5 + SITE_WITHIN;
 	uint32_t nr;
 
 	memcpy(&nr, p + 1, 4);
-	return p[0] == 0xb8 && p[5] == 0x0f && p[6] == 0x05 && calls_at_site(nr);
+	if (p[0] != 0xb8 || !calls_at_site(nr) ||
+	    (end > 5 && memcmp(p + 5, within, SITE_WITHIN) != 0))
+		return 0;
+	return p[end] == 0x0f && p[end + 1] == 0x05 ? end + 2 : 0;
+}
+
+uint8_t *sites_gather(uint8_t *site)
+{
+	uint8_t number[5];
+
+	if (site_length(site) == SITE)
+		return site;
+	memcpy(number, site, sizeof number);
+	memmove(site, site + sizeof number, SITE_WITHIN);
+	memcpy(site + SITE_WITHIN, number, sizeof number);
+	return site + SITE_WITHIN;
 }
 
 /*
@@ -133,8 +154,8 @@ struct found {
 };
 
 /*
- * Handles a branch at p to `to`: a nearby site whose seven bytes contain `to` is marked as left
- * out.
+ * Handles a branch at p to `to`: a nearby site that contains `to` behind its first byte is marked
+ * as left out.
  */
 static void note_branch(struct found *f, const uint8_t *p, const uint8_t *to)
 {
@@ -148,9 +169,10 @@ static void note_branch(struct found *f, const uint8_t *p, const uint8_t *to)
 		else
 			hi = mid;
 	}
-	if (lo-- == 0 || to >= f->at[lo] + 7 || p < f->at[lo] - NEAR || p >= f->at[lo] + NEAR)
+	if (lo-- == 0 || to >= f->at[lo] + site_length(f->at[lo]) || p < f->at[lo] - NEAR ||
+	    p >= f->at[lo] + NEAR)
 		return;
-	if (f->at[lo] != f->lib->entry || p >= f->at[lo] + 7)
+	if (f->at[lo] != f->lib->entry || p >= f->at[lo] + SITE)
 		f->inside[lo] = true;
 }
 
@@ -180,7 +202,7 @@ static void look_at(struct found *f, const uint8_t *p, unsigned lo, unsigned hi)
 
 	memcpy(&rel, p + 1, 4);
 	const uint8_t *to = p + 5 + rel;
-	if (to > f->at[lo] && to < f->at[hi] + 7)
+	if (to > f->at[lo] && to < f->at[hi] + SITE_LONGEST)
 		note_branch(f, (*p & 0xfe) == 0xe8 ? p : p - 1, to);
 }
 
@@ -222,7 +244,7 @@ static void look_around(struct found *f)
 
 static unsigned search_sites(const struct library *lib, uint8_t **site)
 {
-	uint8_t *end = lib->text + lib->len - 7;
+	uint8_t *end = lib->text + lib->len - SITE_LONGEST;
 	struct found f = { .lib = lib };
 	unsigned n = 0;
 
@@ -230,7 +252,7 @@ static unsigned search_sites(const struct library *lib, uint8_t **site)
 		p = memchr(p, 0xb8, (size_t)(end - p));
 		if (p == NULL)
 			break;
-		if (is_site(p))
+		if (site_length(p) != 0)
 			f.at[f.n++] = p;
 	}
 	look_around(&f);
@@ -250,7 +272,8 @@ static unsigned take_noted(const struct library *lib, const struct sites_note *n
 	    note->sn_n > MAXSITES)
 		return 0;
 	for (uint32_t i = 0; i < note->sn_n; i++) {
-		if (note->sn_at[i] >= lib->len - 7 || !is_site(lib->text + note->sn_at[i]))
+		if (note->sn_at[i] >= lib->len - SITE_LONGEST ||
+		    site_length(lib->text + note->sn_at[i]) == 0)
 			return 0;
 		site[i] = lib->text + note->sn_at[i];
 	}

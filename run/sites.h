@@ -11,6 +11,9 @@
 #include "sys/linux/elf.h"
 
 #define MAXSITES 64
+#define SITE 7        /* bytes of a site */
+#define SITE_WITHIN 7 /* bytes of the instructions that may stand within a site */
+#define SITE_LONGEST (SITE + SITE_WITHIN)
 #define SITES_ID 20 /* bytes of a build id */
 
 /* In the family's memory, zero at first. The fields do not change after SITES_NOTED is set. */
@@ -40,6 +43,11 @@ struct library {
 int sites_library(struct library *);
 /* Finds the library's sites, in order of address; returns their number, at most MAXSITES. */
 unsigned sites_find(const struct library *, struct sites_note *, uint8_t **site);
+/*
+ * A site that was found, in memory that can be written and that no thread runs: what stands within
+ * it is moved before it, which changes no result. Returns the start of the seven bytes that are left.
+ */
+uint8_t *sites_gather(uint8_t *site);
 bool sites_is_libc(const char *path);
 /*
  * Fills in a zeroed struct from that object. image: the object's file, if it is not mapped as the

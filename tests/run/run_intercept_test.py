@@ -86,6 +86,15 @@ for cpu in cpus:
     t.start(); t.join()
 print(all(kept))
 """],
+    # asked while its thread is bound to the CPU of the service thread, a program once saw one CPU
+    "a-bound-thread-sees-its-own-affinity": ["python3", "-c", """
+import os, random
+cpus, memory, wrong = os.sched_getaffinity(0), bytearray(50 << 20), 0
+for i in range(3000):
+    memory[random.randrange(len(memory))] = 1
+    wrong += os.sched_getaffinity(0) != cpus
+print(wrong)
+"""],
     "shell": ["sh", "-c", "x=$(seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '); echo $x; (exit 5); echo $?; "
               "(sleep 0 & wait); trap 'echo term' TERM; kill -TERM $$; exit 42"],
     # BGSAVE: a child writes the data of the time of its fork, while its parent changes it

@@ -3,6 +3,7 @@
  * run/sites.c, which finds system call instructions in code, against the plain definition of a
  * site, on random bytes; and its use of the notes in a program's object.
  */
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -157,6 +158,48 @@ static void an_operand_is_taken_for_no_branch(void **state)
 	assert_int_equal(sites_find(&lib, &note, site), 0);
 }
 
+/*
+ * sched_getaffinity() has two instructions within its site. It was once left alone, and a program
+ * saw the one CPU to which the runtime had bound its thread.
+ */
+static void instructions_within_a_site_go_before_it(void **state)
+{
+	static const char within[] = "\x49\x39\xf0\x49\x0f\x46\xf0",
+			  *names[] = { "sched_getaffinity", "pthread_getaffinity_np" };
+	struct sites_note note = { .sn_state = SITES_WRITING };
+	struct library lib = { .text = text, .len = LEN }, ours = { 0 };
+	uint8_t *site[MAXSITES];
+	unsigned n, found = 0;
+
+	(void)state;
+	memset(text, 0x90, LEN);
+	put_site(5000, SYS_sched_getaffinity);
+	memcpy(text + 5005, within, SITE_WITHIN);
+	memcpy(text + 5005 + SITE_WITHIN, "\x0f\x05", 2);
+	assert_int_equal(sites_find(&lib, &note, site), 1);
+	memcpy(text + 5100, "\xeb\xa7", 2); /* to 5013, the last byte */
+	assert_int_equal(sites_find(&lib, &note, site), 0);
+	text[5101] += 1; /* behind it */
+	assert_int_equal(sites_find(&lib, &note, site), 1);
+	assert_ptr_equal(sites_gather(site[0]), text + 5000 + SITE_WITHIN);
+	assert_memory_equal(text + 5000, within, SITE_WITHIN);
+	assert_memory_equal(text + 5000 + SITE_WITHIN, "\xb8\xcc\0\0\0\x0f\x05\x90", SITE + 1);
+	assert_ptr_equal(sites_gather(text + 5000 + SITE_WITHIN), text + 5000 + SITE_WITHIN);
+	text[5010]++; /* other instructions */
+	assert_int_equal(sites_find(&lib, &note, site), 0);
+
+	assert_int_equal(sites_library(&ours), 1);
+	n = sites_find(&ours, &note, site);
+	for (unsigned i = 0; i < 2; i++) {
+		const uint8_t *entry = dlsym(RTLD_DEFAULT, names[i]);
+
+		for (unsigned j = 0; j < n; j++)
+			found += site[j] > entry && site[j] < entry + 64 &&
+			    site[j][1] == SYS_sched_getaffinity;
+	}
+	assert_int_equal(found, 2);
+}
+
 static void notes_are_used_instead_of_a_search(void **state)
 {
 	uint8_t *first[MAXSITES], *site[MAXSITES];
@@ -252,6 +295,7 @@ int main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there),
 		cmocka_unit_test(execve_was_left_out),
 		cmocka_unit_test(an_operand_is_taken_for_no_branch),
+		cmocka_unit_test(instructions_within_a_site_go_before_it),
 		cmocka_unit_test(notes_are_used_instead_of_a_search),
 		cmocka_unit_test(the_note_of_the_library_is_what_is_found),
 		cmocka_unit_test(the_vector_before_linux_6_4_is_read) };
