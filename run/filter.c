@@ -64,7 +64,7 @@ static const struct {
 	MUST(newfstatat), MUST(openat), MUST(poll), MUST(prctl), MUST(pread64), MUST(prlimit64),
 	MUST(pwrite64), MUST(read), MUST(recvfrom), MUST(recvmsg), MUST(rt_sigaction),
 	MUST(rt_sigprocmask), MUST(sched_yield), MUST(sendmsg), MUST(sendto),
-	MUST_WITH(socketpair, 0, AF_UNIX), MUST(tgkill), MUST(userfaultfd), MUST(write),
+	MUST_WITH(socketpair, 0, AF_UNIX), MUST(tgkill), MAY(userfaultfd), MUST(write),
 	MUST(writev), MAY(arch_prctl), MAY(clock_gettime), MAY(clock_nanosleep), MAY(clone3),
 	MAY(close_range), MAY(eventfd2), MAY(fadvise64), MAY(fallocate), MAY(fdatasync),
 	MAY(fstatfs), MAY(getcpu), MAY(getdents64), MAY(getrandom), MAY(io_uring_enter),
@@ -150,7 +150,10 @@ static uint32_t run_filter(struct filter_run *r, const struct sock_filter *code,
 	return SECCOMP_RET_ALLOW;
 }
 
-/* The runtime takes these two errors to mean that the kernel lacks the call. */
+/*
+ * The runtime takes these two errors to mean that the kernel lacks the call. In the place of
+ * userfaultfd() it uses the descriptor of the device that the family has.
+ */
 static bool is_missing(uint32_t answer)
 {
 	uint32_t error = answer & SECCOMP_RET_DATA;
@@ -158,7 +161,7 @@ static bool is_missing(uint32_t answer)
 	return error == EPERM || error == ENOSYS;
 }
 
-static bool code_forbids(const struct sock_filter *code, size_t n)
+static bool code_forbids(const struct sock_filter *code, size_t n, bool device)
 {
 	for (size_t i = 0; i < sizeof runtime_calls / sizeof *runtime_calls; i++) {
 		struct filter_run r = { .data = { .nr = runtime_calls[i].nr,
@@ -171,7 +174,8 @@ static bool code_forbids(const struct sock_filter *code, size_t n)
 		case SECCOMP_RET_ALLOW:
 		case SECCOMP_RET_LOG: break;
 		case SECCOMP_RET_ERRNO:
-			if (!runtime_calls[i].may || !is_missing(answer))
+			if (!runtime_calls[i].may || !is_missing(answer) ||
+			    (runtime_calls[i].nr == SYS_userfaultfd && !device))
 				return true;
 			break;
 		default: return true; /* the process is killed, gets a signal, or is stopped */
@@ -180,7 +184,7 @@ static bool code_forbids(const struct sock_filter *code, size_t n)
 	return false;
 }
 
-bool filter_forbids(const struct sock_fprog *arg)
+bool filter_forbids(const struct sock_fprog *arg, bool device)
 {
 	struct sock_fprog prog;
 	bool forbids = false;
@@ -195,7 +199,7 @@ bool filter_forbids(const struct sock_fprog *arg)
 	if (sys_failed(p))
 		return false;
 	if (args_read((void *)p, prog.filter, bytes))
-		forbids = code_forbids((const struct sock_filter *)p, prog.len);
+		forbids = code_forbids((const struct sock_filter *)p, prog.len, device);
 	(void)sys_call2(SYS_munmap, p, (long)bytes);
 	return forbids;
 }

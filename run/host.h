@@ -23,6 +23,7 @@ struct sites_note;
 int host_init(const char *family);
 
 struct sites_note *host_sites(void); /* the family's note of sites; after host_init */
+bool host_device(void); /* has the family a descriptor of /dev/userfaultfd? after host_init */
 #define HOST_FAMILY 96u
 /* FAMILY_ENV's value for executed programs, up to the PID; after host_init */
 char *host_family(char out[HOST_FAMILY]);

@@ -201,4 +201,6 @@ int host_init(const char *family)
 
 struct sites_note *host_sites(void) { return &host.h_told.fw_sites; }
 
+bool host_device(void) { return host.h_device > 0; }
+
 char *host_family(char out[HOST_FAMILY]) { return family_value(&host, out); }

@@ -467,7 +467,7 @@ static long return_errno(long r)
  */
 static long set_filter(long nr, const long *a, bool filter)
 {
-	bool forbids = filter && filter_forbids((const struct sock_fprog *)a[3]);
+	bool forbids = filter && filter_forbids((const struct sock_fprog *)a[3], host_device());
 	long r = host_leave();
 
 	if (r == 0)
