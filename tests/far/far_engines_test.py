@@ -272,8 +272,8 @@ def servers_of_a_recipe_end_when_the_test_is_killed():
         # The run fails: no process shuts the server down.
         assert on_a_net_of_its_own("sh", "-c", daemon + "exit 1", cwd=d).returncode == 1 and not working_in(d), "a server is left"
         # The process that starts the server is killed, as a test may be.
-        test = "import subprocess, sys; subprocess.run(sys.argv[1:])"
-        p = subprocess.Popen([sys.executable, "-c", test, *own_net("sh", "-c", daemon + "echo up; exec sleep 1000")], cwd=d,
+        test = "import os, subprocess, sys; subprocess.run([str(os.getpid()) if a == sys.argv[1] else a for a in sys.argv[2:]])"
+        p = subprocess.Popen([sys.executable, "-c", test, str(os.getpid()), *own_net("sh", "-c", daemon + "echo up; exec sleep 1000")], cwd=d,
                              stdout=subprocess.PIPE, text=True)
         while p.stdout.readline() != "up\n":
             assert p.poll() is None, "the server does not start"
