@@ -152,9 +152,9 @@ void uthread_exit(int code)
 	thread_exit();
 }
 
-void proc_exit(int status)
+/* From now on each thread of the process ends. */
+static void exit_begin(struct proc *p, int status)
 {
-	struct proc *p = this_proc();
 	bool irq;
 
 	mach_mutex_enter(&proc_lock);
@@ -166,8 +166,15 @@ void proc_exit(int status)
 	}
 	spin_unlock(&sched_lock, irq);
 	mach_mutex_exit(&proc_lock);
+}
+
+void proc_exit(int status)
+{
+	exit_begin(this_proc(), status);
 	uthread_exit(0);
 }
+
+void proc_end_system(void) { exit_begin(init_proc, 0); }
 
 void proc_free(struct proc *p)
 {

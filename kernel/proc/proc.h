@@ -217,6 +217,11 @@ struct proc *proc_find(int pid); /* proc_lock held; NULL */
 bool uthread_must_end(const struct uthread *);
 struct uthread *uthread_find(int tid); /* proc_lock held */
 _Noreturn void proc_exit(int status);  /* ends the whole process; status as wait() returns it */
+/*
+ * Ends the first process with status 0, and so all others and the system, soon after the return.
+ * Must not be called with proc_lock held; may sleep.
+ */
+void proc_end_system(void);
 _Noreturn void uthread_exit(int code); /* this thread */
 void proc_free(struct proc *);         /* frees a zombie that was waited for; proc_lock held */
 /*

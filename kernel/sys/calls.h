@@ -64,7 +64,7 @@
 	X(msgget, 68, 186) X(msgsnd, 69, 189) X(msgrcv, 70, 188) X(msgctl, 71, 187)                                            \
 	X(mq_open, 240, 180) X(mq_unlink, 241, 181) X(mq_timedsend, 242, 182) X(mq_timedreceive, 243, 183)                      \
 	X(mq_notify, 244, 184) X(mq_getsetattr, 245, 185)                                                                      \
-	X(preadv2, 327, 286) X(pwritev2, 328, 287) X(fchmodat2, 452, 452)                                                   \
+	X(preadv2, 327, 286) X(pwritev2, 328, 287) X(fchmodat2, 452, 452) X(reboot, 169, 142)                               \
 	X(clock_settime, 227, 112) X(settimeofday, 164, 170) X(riscv_flush_icache, -1, 259) X(riscv_hwprobe, -1, 258)
 /* clang-format on */
 

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -464,6 +465,9 @@ static void wrong_arguments_are_refused(void)
 
 	memset(name, 'x', sizeof(name) - 1);
 	name[sizeof(name) - 1] = '\0';
+	CHECK(syscall(SYS_reboot, 0, 672274793, 0, NULL) == -1 && errno == EINVAL);
+	CHECK(syscall(SYS_reboot, 0xfee1dead, 0, 0, NULL) == -1 && errno == EINVAL);
+	CHECK(syscall(SYS_reboot, 0xfee1dead, 672274793, 5, NULL) == -1 && errno == EINVAL);
 	CHECK(nanosleep(&past, NULL) == -1 && errno == EINVAL);
 	CHECK(pipe2(fd, 1) == -1 && errno == EINVAL);
 	CHECK(dup3(0, 9, O_NONBLOCK) == -1 && errno == EINVAL);

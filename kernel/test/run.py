@@ -354,6 +354,12 @@ def test_the_first_process_cannot_be_killed(m):
     return status == 3 and said(text) == 'lives\n', text
 
 
+def test_power_is_switched_off_by_a_call(m):
+    # poweroff did nothing once: the shell went on, and QEMU with it
+    status, text = m.boot(16, 'init=/bin/sh arg0=-c arg1=(exec^/bin/busybox^poweroff^-f);while^sleep^1000;do^:;done;exit^3')
+    return status == 0 and said(text) == '' and 'vm_check: 0 violations' in text, text
+
+
 def test_a_long_command_line(m):
     # words of the command line behind byte 511, and bytes of a word behind its 127th, were once ignored
     status, text = m.boot(16, 'init=/bin/sh arg0=-c arg1=test^${#0}^=^1500 arg2=' + 1500 * 'x')
