@@ -37,7 +37,7 @@ import tidy
 if __name__ == "__main__":
     tidy.own_mounts()
 
-TIMEOUT = 60
+TIMEOUT = 180
 FOLDER = tempfile.mkdtemp(prefix="quire-bad-")
 QUIRE, HELPER, STATIC = (reach.reachable(FOLDER, p) if p != "-" else p for p in sys.argv[1:4])
 MARK = b"QUIRE_TEST_MARK=" + FOLDER.encode()      # in the environment of all processes that this test starts

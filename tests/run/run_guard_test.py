@@ -28,7 +28,7 @@ import cases
 import reach
 import tidy
 
-TIMEOUT = 60
+TIMEOUT = 180
 FOLDER = tempfile.mkdtemp(prefix="quire-guard-")
 QUIRE, HELPER, STATIC, HOSTILE = (reach.reachable(FOLDER, p) if p != "-" else p for p in sys.argv[1:5])
 ROOT = os.geteuid() == 0

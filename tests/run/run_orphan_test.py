@@ -22,7 +22,7 @@ import cases
 import reach
 import tidy
 
-TIMEOUT = 60
+TIMEOUT = 180
 FOLDER = tempfile.mkdtemp(prefix="quire-orphan-")
 SWAP = os.path.join(FOLDER, "swap")
 QUIRE = reach.reachable(FOLDER, sys.argv[1])

@@ -25,7 +25,7 @@ STRIDE, FIRST = int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 1
 ERRORS = (errno.ENOSPC, errno.ENOMEM, errno.EPERM)
 MOST = 2000     # calls that a start may make
 MMAP = "9"  # without memory the loader dies of a signal
-TIMEOUT = 60
+TIMEOUT = 180
 
 
 def start(n):
