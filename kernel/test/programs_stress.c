@@ -365,12 +365,18 @@ enum { ROOMS = 64 };
 /*
  * Takes nearly all room by files without names, without writing to them; returns the number of
  * files. The size is refused where a file may not be so large, too: several of half of it follow.
+ * Between 1 and 3 MiB are left.
  */
 static unsigned take_room(const char *dir, off_t size, int *fds)
 {
 	unsigned files = 0;
 	char name[64];
+	int left;
 
+	snprintf(name, sizeof(name), "%s/left", dir);
+	left = open(name, O_RDWR | O_CREAT, 0644);
+	unlink(name);
+	CHECK(posix_fallocate(left, 0, (off_t)MIB) == 0);
 	while (size >= (off_t)(2 * MIB) && files < ROOMS) {
 		snprintf(name, sizeof(name), "%s/room%u", dir, files);
 		fds[files] = open(name, O_RDWR | O_CREAT, 0644);
@@ -382,6 +388,7 @@ static unsigned take_room(const char *dir, off_t size, int *fds)
 		close(fds[files]);
 		size /= 2;
 	}
+	close(left);
 	return files;
 }
 
