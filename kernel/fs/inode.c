@@ -88,6 +88,39 @@ struct inode *icache_find(unsigned fs, uint64_t ino)
 	return i;
 }
 
+/* ---- the name of an inode in a directory ---- */
+struct finding {
+	uint64_t f_ino;
+	char *f_name; /* "": not found */
+};
+
+static bool find_name(
+    void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
+{
+	struct finding *f = arg;
+
+	(void)type, (void)next;
+	if (ino != f->f_ino || (len == 1 && name[0] == '.') ||
+	    (len == 2 && name[0] == '.' && name[1] == '.'))
+		return true;
+	memcpy(f->f_name, name, len);
+	f->f_name[len] = '\0';
+	return false;
+}
+
+int inode_name_in(struct inode *dir, uint64_t ino, char *name)
+{
+	struct finding f = { ino, name };
+	uint64_t pos = 0;
+	int err = 0;
+
+	KASSERT(mach_mutex_held(&vfs_lock));
+	name[0] = '\0';
+	if (dir->i_ops->io_readdir != NULL)
+		err = dir->i_ops->io_readdir(dir, &pos, find_name, &f);
+	return err == 0 && name[0] == '\0' ? -ENOENT : err;
+}
+
 static bool is_unused(const struct inode *i) { return i->i_vnode.v_refcnt == 1; }
 
 static void remove_locked(struct inode *i)

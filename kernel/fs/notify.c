@@ -147,42 +147,6 @@ static void free_watches(struct watch *gone)
 }
 
 /* ---- telling ---- */
-struct finding {
-	uint64_t f_ino;
-	char f_name[NAME_MAX + 1]; /* "": not found */
-};
-
-static bool find_entry(
-    void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
-{
-	struct finding *f = arg;
-
-	(void)type, (void)next;
-	if (ino != f->f_ino || (len == 1 && name[0] == '.') ||
-	    (len == 2 && name[0] == '.' && name[1] == '.'))
-		return true;
-	memcpy(f->f_name, name, len);
-	f->f_name[len] = '\0';
-	return false;
-}
-
-/* The inode's name in the directory; NULL: none, or no memory. To be freed. vfs_lock held. */
-static struct finding *name_in(struct inode *dir, const struct inode *i)
-{
-	struct finding *f = kzalloc(sizeof(*f));
-	uint64_t pos = 0;
-
-	if (f == NULL)
-		return NULL;
-	f->f_ino = i->i_ino;
-	if (dir->i_ops->io_readdir == NULL ||
-	    dir->i_ops->io_readdir(dir, &pos, find_entry, f) != 0 || f->f_name[0] == '\0') {
-		kfree(f, sizeof(*f));
-		return NULL;
-	}
-	return f;
-}
-
 static uint32_t kind_of(const struct inode *i) { return inode_type(i) == S_IFDIR ? IN_ISDIR : 0; }
 
 /* Tells the watch. A watch that was for one event ends: true. */
@@ -240,11 +204,28 @@ static struct inode *watched_parent(const struct inode *i)
 	return dir;
 }
 
-void notify_inode(struct inode *i, uint32_t mask)
+/* Tells the watches of the directory, if the inode has a name there. For want of memory nothing is told. */
+static void tell_parent(struct inode *dir, const struct inode *i, uint32_t mask)
 {
 	/* a directory of /proc/PID/fd may drop the last reference to a file while it is read */
 	bool locked = mach_mutex_held(&vfs_lock);
-	struct finding *f = NULL;
+	char *name = kalloc(NAME_MAX + 1);
+	int err;
+
+	if (name == NULL)
+		return;
+	if (!locked)
+		mach_mutex_enter(&vfs_lock);
+	err = inode_name_in(dir, i->i_ino, name);
+	if (!locked)
+		mach_mutex_exit(&vfs_lock);
+	if (err == 0)
+		tell_watches(dir, mask | kind_of(i), 0, name);
+	kfree(name, NAME_MAX + 1);
+}
+
+void notify_inode(struct inode *i, uint32_t mask)
+{
 	struct inode *dir;
 
 	if (nwatch == 0 || i->i_fs == ANON_FS)
@@ -252,14 +233,7 @@ void notify_inode(struct inode *i, uint32_t mask)
 	notify_self(i, mask);
 	if ((dir = watched_parent(i)) == NULL)
 		return;
-	if (!locked)
-		mach_mutex_enter(&vfs_lock);
-	f = name_in(dir, i);
-	if (!locked)
-		mach_mutex_exit(&vfs_lock);
-	if (f != NULL)
-		tell_watches(dir, mask | kind_of(i), 0, f->f_name);
-	kfree(f, sizeof(*f));
+	tell_parent(dir, i, mask);
 	inode_put(dir);
 }
 

@@ -219,25 +219,6 @@ int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, c
 }
 
 /* ---- the path of a directory, from its end ---- */
-struct finding {
-	uint64_t f_ino;
-	char *f_name;
-};
-
-static bool find_name(
-    void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
-{
-	struct finding *f = arg;
-
-	(void)type, (void)next;
-	if (ino != f->f_ino || (len == 1 && name[0] == '.') ||
-	    (len == 2 && name[0] == '.' && name[1] == '.'))
-		return true;
-	memcpy(f->f_name, name, len);
-	f->f_name[len] = '\0';
-	return false;
-}
-
 static const char *mount_name(const struct inode *root, struct inode **covered)
 {
 	for (unsigned m = 0; m < nmounts; m++)
@@ -255,27 +236,21 @@ int vfs_path(struct inode *dir, char *buf, size_t room)
 
 	buf[at] = '\0';
 	while (i != vfs_root && i != root_of_caller() && err == 0) {
-		struct finding f = { i->i_ino, name };
 		struct inode *covered = NULL;
-		uint64_t pos = 0;
+		uint64_t ino;
 
 		(void)mount_name(i, &covered);
-		if (covered != NULL)
-			f.f_ino = covered->i_ino;
-		name[0] = '\0';
+		ino = covered != NULL ? covered->i_ino : i->i_ino;
 		if ((err = lookup_component(i, "..", 2, &up)) != 0)
 			break;
 		mach_mutex_enter(&vfs_lock);
-		if (up->i_ops->io_readdir != NULL)
-			err = up->i_ops->io_readdir(up, &pos, find_name, &f);
+		err = inode_name_in(up, ino, name);
 		mach_mutex_exit(&vfs_lock);
 		inode_put(i);
 		i = up;
 		if (err != 0)
 			break;
-		if (name[0] == '\0')
-			err = -ENOENT;
-		else if (strlen(name) + 1 > at)
+		if (strlen(name) + 1 > at)
 			err = -ERANGE;
 		else {
 			at -= strlen(name);
@@ -294,10 +269,8 @@ int vfs_path(struct inode *dir, char *buf, size_t room)
 
 int vfs_path_file(struct inode *i, char *buf, size_t room)
 {
-	char name[NAME_MAX + 1] = "";
-	struct finding f = { i->i_ino, name };
+	char name[NAME_MAX + 1];
 	struct inode *dir = NULL;
-	uint64_t pos = 0;
 	int n;
 
 	if (inode_type(i) == S_IFDIR)
@@ -317,10 +290,10 @@ int vfs_path_file(struct inode *i, char *buf, size_t room)
 		int err;
 
 		mach_mutex_enter(&vfs_lock);
-		err = dir->i_ops->io_readdir(dir, &pos, find_name, &f);
+		err = inode_name_in(dir, i->i_ino, name);
 		mach_mutex_exit(&vfs_lock);
-		if (err != 0 || name[0] == '\0')
-			n = err != 0 ? err : -ENOENT;
+		if (err != 0)
+			n = err;
 		else if ((size_t)n + strlen(name) + 1 > room)
 			n = -ERANGE;
 		else

@@ -124,6 +124,11 @@ void inode_put(struct inode *);
  * takes its own reference.
  */
 struct inode *icache_find(unsigned fs, uint64_t ino);
+/*
+ * Finds the inode's name in the directory: "." and ".." do not count. name: room for NAME_MAX + 1.
+ * 0; -ENOENT: none; or an error of the disk. vfs_lock held; may sleep.
+ */
+int inode_name_in(struct inode *dir, uint64_t ino, char *name);
 void icache_add(struct inode *);
 void icache_each(int (*fn)(struct inode *));
 extern struct mach_mutex vfs_lock; /* names: every directory */
