@@ -7,21 +7,9 @@
 set -eu
 arch=$1 dir=$2
 shift 2
-mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/root"
+mkdir -p "$dir/root"
 dir=$(cd "$dir" && pwd)
-keys=/usr/share/keyrings/debian-archive-keyring.gpg
-touch "$dir/state/status"
-echo "deb [signed-by=$keys] http://deb.debian.org/debian trixie main" >"$dir/sources.list"
-cat >"$dir/apt.conf" <<END
-APT::Architecture "$arch";
-APT::Architectures { "$arch"; };
-APT::Sandbox::User "root";
-Dir::State "$dir/state";
-Dir::State::status "$dir/state/status";
-Dir::Cache "$dir/cache";
-Dir::Etc::sourcelist "$dir/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-END
+sh "$(dirname "$0")/apt_lists.sh" "$dir" trixie "$arch"
 export APT_CONFIG="$dir/apt.conf"
 missing=
 for p in "$@"; do

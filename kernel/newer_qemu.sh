@@ -7,16 +7,9 @@
 set -eu
 dir=$1 release=bookworm-backports
 [ -e "$dir/unpacked" ] && exit 0
-mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/root" "$dir/bin"
+mkdir -p "$dir/root" "$dir/bin"
 dir=$(cd "$dir" && pwd)
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $release main" >"$dir/sources.list"
-cat >"$dir/apt.conf" <<END
-APT::Sandbox::User "root";
-Dir::State "$dir/state";
-Dir::Cache "$dir/cache";
-Dir::Etc::sourcelist "$dir/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-END
+sh "$(dirname "$0")/apt_lists.sh" "$dir" $release
 export APT_CONFIG="$dir/apt.conf"
 apt-get -qq update && (cd "$dir/root" && apt-get -qq download qemu-system-riscv/$release qemu-system-x86/$release \
 	qemu-system-common/$release qemu-system-data/$release opensbi/$release seabios/$release) || {

@@ -73,19 +73,9 @@ class Sources:
 
     def __init__(self, directory, release):
         self.dir = directory / ('sources-' + release)
-        state, cache = self.dir / 'state', self.dir / 'cache'
-        for d in (state / 'lists/partial', cache / 'archives/partial'):
-            d.mkdir(parents=True, exist_ok=True)
-        (state / 'status').touch()
-        keys = '/usr/share/keyrings/debian-archive-keyring.gpg'
-        (self.dir / 'sources.list').write_text(''.join('%s [signed-by=%s] http://deb.debian.org/debian %s main\n' % (kind, keys, release)
-                                                       for kind in ('deb', 'deb-src')))
-        conf = self.dir / 'apt.conf'
-        conf.write_text('APT::Sandbox::User "root";\nDir::State "%s";\nDir::State::status "%s";\nDir::Cache "%s";\n'
-                        'Dir::Etc::sourcelist "%s";\nDir::Etc::sourceparts "/dev/null";\n'
-                        % (state, state / 'status', cache, self.dir / 'sources.list'))
-        self.env = dict(os.environ, APT_CONFIG=str(conf))
-        if not list((state / 'lists').glob('*Sources*')):
+        run('sh', TOP / 'kernel/apt_lists.sh', self.dir, release, '', 'deb-src')
+        self.env = dict(os.environ, APT_CONFIG=str(self.dir / 'apt.conf'))
+        if not list((self.dir / 'state/lists').glob('*Sources*')):
             run('apt-get', '-qq', 'update', env=self.env)
 
     def source(self, package):
