@@ -801,18 +801,3 @@ int64_t sys_sync(const uint64_t *a)
 	vfs_sync();
 	return 0;
 }
-/* The advice is checked; it has no effect. */
-int64_t sys_fadvise64(const uint64_t *a)
-{
-	struct file *f = fd_get_open((int)a[0]);
-	int64_t r = 0;
-
-	if (f == NULL)
-		return -EBADF;
-	if (inode_type(f->f_inode) == S_IFIFO)
-		r = -ESPIPE;
-	else if ((int64_t)a[2] < 0 || (unsigned)a[3] > 5)
-		r = -EINVAL;
-	file_put(f);
-	return r;
-}

@@ -408,6 +408,17 @@ int64_t sys_sync_file_range(const uint64_t *a)
 		return -EINVAL;
 	return kind == S_IFREG || kind == S_IFDIR ? sys_fsync(a) : -ESPIPE;
 }
+/* Advice is checked; it has no effect. */
+int64_t sys_fadvise64(const uint64_t *a)
+{
+	const int64_t kind = kind_of(a[0]);
+
+	if (kind < 0)
+		return kind;
+	if (kind == S_IFIFO)
+		return -ESPIPE;
+	return (int64_t)a[2] < 0 || (unsigned)a[3] > 5 ? -EINVAL : 0;
+}
 int64_t sys_readahead(const uint64_t *a)
 {
 	const int64_t kind = kind_of(a[0]);

@@ -287,10 +287,13 @@ static int64_t set_size(struct inode *i, const uint64_t *args)
 }
 #define UTIME_NOW 0x3fffffffu
 #define UTIME_OMIT 0x3ffffffeu
+static bool is_part_of_second(uint64_t ns)
+{
+	return ns < 1000000000 || ns == UTIME_NOW || ns == UTIME_OMIT;
+}
 static int64_t set_times(struct inode *i, const uint64_t *t)
 {
-	if ((t[1] >= 1000000000 && t[1] != UTIME_NOW && t[1] != UTIME_OMIT) ||
-	    (t[3] >= 1000000000 && t[3] != UTIME_NOW && t[3] != UTIME_OMIT))
+	if (!is_part_of_second(t[1]) || !is_part_of_second(t[3]))
 		return -EINVAL;
 	if (t[1] != UTIME_OMIT)
 		i->i_atime = t[1] == UTIME_NOW ? vfs_now() : (uint32_t)t[0];

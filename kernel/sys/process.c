@@ -708,6 +708,11 @@ int64_t sys_sethostname(const uint64_t *a)
 	return 0;
 }
 
+#define KEYS_OFF 0u
+#define KEYS_ON 0x89abcdefu
+#define RESTART 0x01234567u
+#define POWER_OFF 0x4321fedcu
+#define HALT 0xcdef0123u
 /* What ends the machine ends process 1: the kernel writes all dirty pages and switches off. */
 int64_t sys_reboot(const uint64_t *a)
 {
@@ -719,11 +724,11 @@ int64_t sys_reboot(const uint64_t *a)
 	if ((uint32_t)a[0] != 0xfee1dead || !known)
 		return -EINVAL;
 	switch ((uint32_t)a[2]) {
-	case 0: /* the keys Ctrl, Alt and Del are not looked at */
-	case 0x89abcdef: /* they are */ return 0;
-	case 0x01234567: /* restart */
-	case 0x4321fedc: /* power off */
-	case 0xcdef0123: /* halt */ proc_end_system(); return 0;
+	case KEYS_OFF:
+	case KEYS_ON: return 0; /* what Ctrl, Alt and Del do: no keyboard is there */
+	case RESTART:
+	case POWER_OFF:
+	case HALT: proc_end_system(); return 0;
 	default: return -EINVAL;
 	}
 }
