@@ -76,11 +76,22 @@ void hostfd_limit_enter(void) { mach_mutex_enter(&limit_lock); }
 void hostfd_limit_exit(void) { mach_mutex_exit(&limit_lock); }
 void hostfd_limit_forked(void) { mach_mutex_init(&limit_lock, 5, "descriptors"); }
 
+/* Moves fd to the lowest free number from base on; returns the new number, or fd if none is free. */
+static int move_from(int fd, long base)
+{
+	long n = fd >= base ? fd : sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
+
+	if (n < 0 || n == fd)
+		return fd;
+	(void)sys_call1(SYS_close, fd);
+	return (int)n;
+}
+
 /* Moves fd above the numbers that the program can have; returns the new number, or fd if no number is free there. */
 static int move_up(int fd)
 {
 	struct rlimit rl, more;
-	long base = 1024, n;
+	long base = 1024;
 	bool raised = false;
 
 	hostfd_limit_enter();
@@ -98,25 +109,11 @@ static int move_up(int fd)
 	}
 	if (base < 3)
 		base = 3;
-	n = fd >= base ? fd : sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
+	fd = move_from(fd, base);
 	if (raised)
 		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&rl, 0);
 	hostfd_limit_exit();
-	if (n < 0)
-		n = fd;
-	else if (n != fd)
-		(void)sys_call1(SYS_close, fd);
-	return (int)n;
-}
-
-static int move_aside(int fd, long base)
-{
-	long n = fd >= base ? fd : sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
-
-	if (n < 0 || n == fd)
-		return fd;
-	(void)sys_call1(SYS_close, fd);
-	return (int)n;
+	return fd;
 }
 
 long hostfd_pair(int s[2])
@@ -128,7 +125,7 @@ long hostfd_pair(int s[2])
 	base = (rl.rlim_cur < MAXBASE ? (long)rl.rlim_cur : MAXBASE) - ASIDE;
 	r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
 	for (unsigned i = 0; r == 0 && base > 2 && i < 2; i++)
-		s[i] = move_aside(s[i], base);
+		s[i] = move_from(s[i], base);
 	return r;
 }
 
