@@ -139,10 +139,10 @@ void affinity_follow(int tid)
 }
 
 /*
- * Called in a new thread: the affinity that it inherited may be the binding of the thread that made
- * it.
+ * The caller's affinity may be that of the binding: its own, or that of the thread that made it. A
+ * program that is executed would inherit it.
  */
-void affinity_thread(void)
+void affinity_own(void)
 {
 	unsigned long own[MASK_BYTES / 8] = { 0 };
 
@@ -157,7 +157,7 @@ void affinity_thread(void)
 /* `bound` may be BUSY: the child does not have the parent's service thread. */
 void affinity_forked(void)
 {
-	affinity_thread();
+	affinity_own();
 	bound = 0;
 	pinned = false;
 	candidate = 0;
@@ -173,8 +173,6 @@ void affinity_leave(void)
 	take_binding_away();
 	ever = pinned = false;
 }
-
-void affinity_exec(void) { affinity_thread(); }
 
 long affinity_get(int tid, unsigned long len, unsigned long *out)
 {

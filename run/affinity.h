@@ -9,10 +9,10 @@
  */
 void affinity_follow(int tid);
 void affinity_release(void); /* service thread: no thread has faulted for a while */
-void affinity_thread(void);  /* in a new thread of the program */
-void affinity_forked(void);  /* in the child */
-void affinity_leave(void);   /* no more service */
-void affinity_exec(void);    /* before exec */
+void affinity_own(
+    void); /* in a new thread of the program, and before exec: the thread's own affinity */
+void affinity_forked(void); /* in the child */
+void affinity_leave(void);  /* no more service */
 /* results as the system calls' */
 long affinity_get(int tid, unsigned long len, unsigned long *out);
 long affinity_set(int tid, unsigned long len, const unsigned long *in);

@@ -283,7 +283,7 @@ long exec_call(long nr, const long *a)
 	struct env e = { .e_list = (char *const *)a[at] };
 	long r;
 
-	affinity_exec();
+	affinity_own();
 	if (hosted && !host_own_process())
 		hostfd_exec();
 	if (!hosted)

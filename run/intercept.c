@@ -166,7 +166,7 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_sched_setaffinity:
 		return affinity_set((int)a[5], (unsigned long)a[4], (const unsigned long *)a[3]);
 	case SYS_set_robust_list: /* called by a new thread */
-		affinity_thread();
+		affinity_own();
 		return sys_call2(nr, a[5], a[4]);
 	case SYS_execve:
 	case SYS_execveat: return exec_call(nr, a);
