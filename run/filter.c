@@ -67,11 +67,12 @@ static const struct {
 	MUST_WITH(socketpair, 0, AF_UNIX), MUST(tgkill), MAY(userfaultfd), MUST(write),
 	MUST(writev), MAY(arch_prctl), MAY(clock_gettime), MAY(clock_nanosleep), MAY(clone3),
 	MAY(close_range), MAY(eventfd2), MAY(fadvise64), MAY(fallocate), MAY(fdatasync),
-	MAY(fstatfs), MAY(getcpu), MAY(getdents64), MAY(getrandom), MAY(io_uring_enter),
-	MAY(io_uring_setup), MAY(mincore), MAY(mlock2), MAY(munlock), MAY(process_vm_readv),
-	MAY(rseq), MAY(rt_sigtimedwait), MAY(sched_getaffinity), MAY(sched_getattr),
-	MAY(sched_setaffinity), MAY(sched_setattr), MAY(set_robust_list), MAY(set_tid_address),
-	MAY(shutdown), { NR_process_madvise, true, 0, 0 } };
+	MAY(fstatfs), MAY(get_robust_list), MAY(getcpu), MAY(getdents64), MAY(getrandom),
+	MAY(io_destroy), MAY(io_getevents), MAY(io_setup), MAY(io_submit), MAY(io_uring_enter),
+	MAY(io_uring_setup), MAY(memfd_create), MAY(mincore), MAY(mlock2), MAY(msync), MAY(munlock),
+	MAY(pipe2), MAY(process_vm_readv), MAY(rseq), MAY(rt_sigtimedwait), MAY(sched_getaffinity),
+	MAY(sched_getattr), MAY(sched_setaffinity), MAY(sched_setattr), MAY(set_robust_list),
+	MAY(set_tid_address), MAY(shutdown), MAY(vmsplice), { NR_process_madvise, true, 0, 0 } };
 
 /* A run of a filter: its registers, and the call that it looks at. */
 struct filter_run {

@@ -27,6 +27,9 @@ MENTIONS = ("docs/", "README.md", "CHANGELOG.md", "HACKING.md", "man/", "tests/"
 
 # A file that a reader makes; and a fraction. Functions of the kernel and of PHP; tests of each architecture.
 NO_PATHS = {"machine/NAME/", "tests/machine/port_NAME.c", "1/n"}
+# System calls that the runtime makes in the place of the program alone; the last is libquire's.
+FOR_THE_PROGRAM = {"dup2", "dup3", "execve", "mlockall", "mseal", "munlockall", "pkey_mprotect", "seccomp", "setns", "shmat", "shmctl", "shmdt",
+                   "unshare", "rt_tgsigqueueinfo"}
 NO_WORDS = {"gc_disable", "handle_userfault", "port_x86_64", "port_riscv64"}
 
 
@@ -200,6 +203,23 @@ def check_comments():
         bad.append("only %d names were read in comments" % seen)
 
 
+def check_runtime_calls():
+    """run/filter.c has every system call that the runtime makes on its own account."""
+    listed = set(re.findall(r"\bM(?:UST|AY)(?:_WITH)?\((\w+)", read("run/filter.c")))
+    listed |= set(re.findall(r"{ NR_(\w+), true", read("run/filter.c")))
+    made = {}
+    for path in files():
+        if path.startswith(("run/", "machine/linux/", "store/", "sys/linux/")) and path.endswith((".c", ".h")):
+            for name in re.findall(r"\bsys_call\d\(\s*(?:SYS|NR)_(\w+)", read(path)):
+                made.setdefault(name, path)
+    if len(made) < 60:
+        bad.append("only %d system calls of the runtime were read" % len(made))
+    for name in sorted(made.keys() - listed - FOR_THE_PROGRAM):
+        bad.append("%s makes %s: run/filter.c does not list it" % (made[name], name))
+    for name in sorted(FOR_THE_PROGRAM - made.keys() | FOR_THE_PROGRAM & listed):
+        bad.append("lists_test.py names %s as made for the program alone" % name)
+
+
 def check_help():
     """make help names every target."""
     text = read("Makefile")
@@ -213,6 +233,7 @@ def check_help():
 check_policies()
 check_report()
 check_help()
+check_runtime_calls()
 check_comments()
 check_documents()
 check_porting()
