@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The kernel's parts of a fault under `quire run`: the cost of each alone, on one CPU but where a key says otherwise.
+ * Measures the kernel's parts of a fault under `quire run`, each alone. All threads are on one CPU, unless a key below says
+ * otherwise.
  *
  *     parts [-n PAGES] [-r REPEATS]
  *
@@ -9,8 +10,8 @@
  *
  *   served_us    a fault on a missing page that another thread of the process, on the same CPU, answers by a copy: the floor of
  *                a fault under `quire run`
- *   across_us    the same, but the other thread is on another CPU; left out if this process may use one CPU only
- *   polled_us    the same, and the other thread polls the descriptor without ever sleeping
+ *   across_us    the same fault, answered by a thread on another CPU; not printed if this process may use one CPU only
+ *   polled_us    the same as across_us, but that thread polls the descriptor without ever sleeping
  *   slot_us      an empty slot of the arena is filled and its page moved in
  *   stage_us     a resident page is filled and copied in
  *   out_us       a page moves to the arena
@@ -64,7 +65,7 @@ static struct {
 	size_t n;
 	uint32_t *order;
 	char *at, *arena, *stage;
-	int other; /* a CPU beside the one that the process is bound to; -1: there is none */
+	int other; /* the CPU of the thread that serves, for across_us and polled_us; -1: none */
 } p;
 
 /* Where the thread that serves faults runs, and how it waits for them. */
@@ -262,7 +263,7 @@ enum part {
 	ALL
 };
 
-/* One round of the parts on one CPU: each leaves the state that the next part needs. */
+/* One round of the parts on one CPU. Each part leaves the state that the next part needs. */
 static void run_round(double *us)
 {
 	double t[PARTS + 1];

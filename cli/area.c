@@ -116,7 +116,7 @@ static void make_shelf(struct run *r, const struct run_store *st)
 static unsigned count_files(const struct run *r) { return 4 + 2 * r->store[0]->nfar; }
 
 /*
- * Makes one more store. NULL: errno says why. It takes no descriptor that is set aside for
+ * Makes one more store. NULL: errno says why. The store takes no descriptor that is set aside for
  * processes: a process that forks is not told if there is none for the child's connection.
  */
 static struct run_store *make_another(struct run *r)
