@@ -103,7 +103,7 @@ kernel-shell: kernel
 kernel-demo: kernel
 	@python3=`sh tools/python.sh` && $$python3 kernel/demo.py $(KARCH) $(KERNEL)/quire.elf $(KERNEL)/demo
 
-KERNEL_PROGRAMS.x86_64 = bash coreutils dash diffutils findutils git grep lua5.4 make mawk gzip openssl perl ruby sed sqlite3 tar xz-utils
+KERNEL_PROGRAMS.x86_64 = bash coreutils dash diffutils findutils git grep lua5.4 make mawk gzip nodejs openssl perl php-cli ruby sed sqlite3 tar xz-utils
 test-kernel: kernel
 	@sh tools/setup.sh $(KERNEL_PROGRAMS.$(KARCH))
 	@python3=`sh tools/python.sh` && $$python3 kernel/test/run.py $(KARCH) $(KERNEL)

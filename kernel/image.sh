@@ -56,7 +56,7 @@ closure()
 		}
 		$1 == "installed" { p = $2; $1 = $2 = ""; needs[p] = $0 }
 		END { n = split(todo, w, " "); for (k = 1; k <= n; k++) visit(w[k]) }' |
-		grep -v '^\(libc-bin\|base-files\|debconf\|dpkg\|tzdata\|gcc-.*\|ucf\|systemd.*\|init.*\|login\|passwd\)$'
+		grep -v '^\(libc-bin\|base-files\|debconf\|dpkg\|gcc-.*\|ucf\|systemd.*\|init.*\|login\|passwd\)$'
 }
 
 # Installed packages and those that they depend on, but documents and what belongs to the system. Programs go to /usr/bin. A link that
