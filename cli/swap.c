@@ -257,6 +257,12 @@ bool run_start_far(struct run *r, struct run_store *st)
 
 void run_stop_far(struct run_store *st)
 {
-	for (unsigned i = 0; i < st->nfar; i++)
-		far_stop(&st->far[i].started);
+	for (unsigned i = 0; i < st->nfar; i++) {
+		struct run_far *f = &st->far[i];
+
+		/* A program that dies of it may end before the socket pair does. */
+		if (far_was_killed(&f->started, st->memfd, st->ring_at[i]))
+			run_far_hear(f);
+		far_stop(&f->started);
+	}
 }

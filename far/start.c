@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -367,6 +369,19 @@ int far_start(struct far_started *f, const struct far_options *o, const struct f
 		return refuse_far(why, FULL);
 	return refuse_far(why, "%s",
 	    f->told.why[0] != '\0' ? f->told.why : "quire-far ended before it could say why");
+}
+
+bool far_was_killed(const struct far_started *f, int memfd, uint64_t ring_at)
+{
+	uint32_t alive;
+
+	if (f->life < 0 ||
+	    pread(memfd, &alive, sizeof alive,
+		(off_t)(ring_at + offsetof(struct far_ring, fr_alive))) != (ssize_t)sizeof alive ||
+	    (alive & FUTEX_OWNER_DIED) == 0)
+		return false;
+	await_end(f->life, STOP_MS);
+	return true;
 }
 
 void far_stop(struct far_started *f)

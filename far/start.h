@@ -63,6 +63,11 @@ int far_start(struct far_started *, const struct far_options *, const struct far
  * to be called.
  */
 bool far_hear(struct far_started *);
+/*
+ * True: the kernel has marked the ring (see far_start()) because quire-far was killed; its end of
+ * the socket pair is then closed, or will be in a moment, for which the call waits.
+ */
+bool far_was_killed(const struct far_started *, int memfd, uint64_t ring_at);
 /* Ends quire-far, and waits until it has removed its units. */
 void far_stop(struct far_started *);
 /* Measures an engine, and prints to standard output; file: a descriptor that the URL names, or -1. 0 or -1, reported on standard error. */

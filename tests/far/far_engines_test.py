@@ -17,7 +17,7 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_bad_net import BadNet  # noqa: E402
 from far_fake_redis import FakeRedis  # noqa: E402
-from far_hosted import Host, marked, processes_of, processes_where  # noqa: E402
+from far_hosted import Host, goes_on, marked, processes_of, processes_where  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, Skipped, long, nbd_certificates, nbd_file, needs, run_tests, wait_until, with_the_test  # noqa: E402
 
 QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -45,6 +45,7 @@ def a_cluster_one_of_whose_masters_is_killed():
     with Cluster() as c:
         p = half("--swap", c.url() + "?size=64M", "--far-replicas", "1")
         victim = c.roles("master")[0]
+        goes_on(p)
         victim.kill()
         assert wait_until(lambda: len(c.roles("master")) == 3), "no replica took over"
         victim.start()  # as a replica: without a replica no write could reach enough replicas

@@ -10,7 +10,8 @@ from tidy import bytes_of, processes_where  # noqa: E402
 
 
 def program(pages):
-    """Touches incompressible pages twice, in random order; prints a sum. Prints on standard error when it is half-way."""
+    """Touches incompressible pages twice, in random order; prints a sum. Prints on standard error when it is half-way, and
+    then reads a line if it has an argument."""
     return r"""
 import random, sys
 n = %d
@@ -21,6 +22,8 @@ for k in range(2):
     for i in range(n):
         s = (s * 31 + sum(a[i * 7919 %% n][:16])) %% 1000003
     print("round", file=sys.stderr, flush=True)
+    if k == 0 and len(sys.argv) > 1:
+        sys.stdin.readline()
 print(s)
 """ % pages
 
@@ -39,9 +42,9 @@ class Host:
     def native(self):
         return output_of(self.pages)
 
-    def start(self, *options, env=None, **more):
+    def start(self, *options, env=None, arguments=(), **more):
         return subprocess.Popen([self.quire, "run", "-m", self.memory, *options, "--report", "none", "--", sys.executable, "-c",
-                                 program(self.pages)],
+                                 program(self.pages), *arguments],
                                 **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env, **more})
 
     def hosted(self, *options, env=None):
@@ -56,13 +59,19 @@ class Host:
         return err
 
     def half(self, *options, env=None):
-        """Started, and half-way."""
-        p = self.start(*options, env=env)
+        """Started, and half-way, where it waits for a line."""
+        p = self.start(*options, env=env, arguments=["wait"], stdin=subprocess.PIPE)
         line = p.stderr.readline()
         while line != "round\n":
             assert line != "", "it ended before it was half-way"
             line = p.stderr.readline()
         return p
+
+
+def goes_on(p):
+    """The program of half() goes on."""
+    p.stdin.close()
+    p.stdin = None
 
 
 def marked(mark):

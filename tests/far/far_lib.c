@@ -7,6 +7,8 @@
  * --more: maps and unmaps more memory, prints "half", and maps the memory again when it has read a
  * line: ends with 0 and "refused" if there is none any more.
  *
+ * --pages N: so many pages, at most 6000; otherwise 4000. 1500 fit.
+ *
  * --pause: half-way prints "half" and continues after it has read a line. Ends with 0 and "ok: …";
  * with 1 and a line about the error; with 3 and "no: REASON" if the system cannot be opened.
  */
@@ -20,12 +22,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PAGES 6000u
+#define PAGES 6000u /* at most */
 #define THREADS 2u
-#define ROUNDS 12000u
+#define ROUNDS 2500u
 #define WORDS (4096u / 8u)
 
 static uint64_t *memory;
+static uint32_t pages = 4000;   /* --pages */
 static uint32_t version[PAGES]; /* each page belongs to one thread */
 static unsigned wrong;          /* atomic */
 
@@ -63,7 +66,7 @@ static void *work(void *arg)
 		uint32_t page;
 
 		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
-		page = (uint32_t)(rnd >> 33) % (PAGES / THREADS) * THREADS + me;
+		page = (uint32_t)(rnd >> 33) % (pages / THREADS) * THREADS + me;
 		if ((rnd >> 32) % 3 == 0)
 			write_page(page);
 		else
@@ -127,19 +130,19 @@ static int use(struct quire *q, int pause)
 	struct quire_stats st;
 	unsigned broken;
 
-	memory = quire_map(q, NULL, (size_t)PAGES * 4096, PROT_READ | PROT_WRITE,
+	memory = quire_map(q, NULL, (size_t)pages * 4096, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED) {
 		printf("no memory: %s\n", strerror(errno));
 		return 1;
 	}
-	for (uint32_t i = 0; i < PAGES; i++)
+	for (uint32_t i = 0; i < pages; i++)
 		write_page(i);
 	run_threads();
 	if (pause)
 		await_line();
 	run_threads();
-	for (uint32_t i = 0; i < PAGES; i++)
+	for (uint32_t i = 0; i < pages; i++)
 		read_page(i);
 	broken = quire_check(q, tell_broken, NULL);
 	if (quire_stat(q, &st, sizeof st) != 0 || wrong != 0 || broken != 0) {
@@ -207,6 +210,8 @@ int main(int argc, char **argv)
 			pause = 1;
 		} else if (strcmp(argv[i], "--more") == 0) {
 			more = 1;
+		} else if (strcmp(argv[i], "--pages") == 0 && i + 1 < argc) {
+			pages = (uint32_t)strtoul(argv[++i], NULL, 10);
 		} else if (i + 1 < argc && take_option(&c, argv[i], argv[i + 1])) {
 			i++;
 		} else if (c.nplaces < QUIRE_PLACES) {
@@ -218,6 +223,8 @@ int main(int argc, char **argv)
 				*comma = '\0';
 		}
 	}
+	if (pages > PAGES)
+		return 2;
 	if (quire_open(&c, &q) != 0) {
 		printf("no: %s (%s)\n", why, strerror(errno));
 		return 3;
