@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sockets of the UNIX domain: streams, datagrams and sequenced packets; pairs (socketpair), and those that meet by a name.
+ * Sockets of the UNIX domain and, within this machine, of the Internet: streams, datagrams and sequenced packets; pairs (socketpair), and
+ * those that meet by a name. Both are one mechanism: they differ in names (sockname.c, sockinet.c) and in what a sender is told of a
+ * receiver that is gone.
  *
  * Two connected sockets have two queues (sockq.c), one for each direction: an end receives from one and sends to the other. A datagram
  * socket has the queue from which it receives as long as it lives, and sends to those of others. shutdown gives up a direction: the
@@ -8,13 +10,14 @@
  *
  * Locks: s_lock, under names_lock: which queues an end still has. A call holds a reference to the queue that it uses. sockname.c and
  * sockq.c have the others.
- * Left out: other domains; most options are accepted without effect.
+ * Left out: other domains. A stream of the Internet whose other end is shut down for reading is refused, as in the UNIX domain.
  */
 #include "kernel/sys/socket.h"
 #include "kernel/sys/calls.h"
 
 /* ---- one transfer ---- */
-#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR)
+#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR | MSG_DONTROUTE | MSG_CONFIRM)
+#define DATAGRAM_BYTES 65507u /* of the Internet: Linux's */
 #define RECEIVE_FLAGS                                                                              \
 	(MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL | MSG_CMSG_CLOEXEC)
 
@@ -32,11 +35,15 @@ static unsigned queue_flags(const struct move *m)
 /* Where a message goes: a reference. */
 static int64_t find_out(struct socket *s, const struct sockname *to, struct sockq **q)
 {
-	if (to != NULL && s->s_type != SOCK_DGRAM)
+	if (s->s_family == AF_INET && s->s_type == SOCK_DGRAM)
+		return inet_find_queue(s, to, q);
+	if (to != NULL && s->s_type != SOCK_DGRAM && s->s_family != AF_INET)
 		return s->s_state == SOCKET_CONNECTED ? -EISCONN : -EOPNOTSUPP;
-	if (to != NULL)
+	if (to != NULL && s->s_type == SOCK_DGRAM)
 		return socket_find_queue(to, s->s_type, q);
-	if ((*q = socket_queue(s, true)) == NULL)
+	if ((*q = socket_queue(s, true)) == NULL && s->s_family == AF_INET)
+		return -EPIPE;
+	if (*q == NULL)
 		return s->s_type == SOCK_DGRAM || s->s_state != SOCKET_CONNECTED ? -ENOTCONN
 										 : -EPIPE;
 	return 0;
@@ -52,11 +59,78 @@ static int64_t add_sender(struct socket *s, struct move *m)
 	if (m->m_note == NULL)
 		return 0;
 	mach_mutex_enter(&names_lock);
-	m->m_note->n_from = s->s_name;
+	m->m_note->n_from = s->s_family == AF_INET ? inet_sender(s) : s->s_name;
 	mach_mutex_exit(&names_lock);
 	if (m->m_note->n_pid == 0)
 		m->m_note->n_pid = this_proc()->p_pid;
 	return 0;
+}
+
+int socket_take_error(struct socket *s)
+{
+	return -__atomic_exchange_n((int *)(void *)&s->s_error, 0, __ATOMIC_ACQ_REL);
+}
+
+/* Is the sender of a stream of the Internet, whose other end is closed, told of a reset? */
+static bool take_reset(struct socket *s)
+{
+	struct sockq *in = socket_queue(s, false);
+	bool reset = in != NULL && sockq_take_reset(in);
+
+	sockq_put(in);
+	return reset;
+}
+
+/* A stream of the Internet, of len bytes, that was refused: the first bytes for an end that is closed are lost without a word. */
+static int64_t refuse_inet(struct socket *s, struct sockq *out, uint64_t len)
+{
+	struct sockq *in;
+	bool known;
+
+	if (take_reset(s))
+		return -ECONNRESET;
+	if (socket_take_error(s) != 0 || s->s_cut || out == NULL || out->q_no_writer)
+		return -EPIPE;
+	in = socket_queue(s, false);
+	known = in == NULL || in->q_reset != RESET_NONE;
+	sockq_put(in);
+	if (known)
+		return -EPIPE;
+	s->s_error = EPIPE;
+	s->s_cut = true;
+	wake(&poll_queue);
+	return (int64_t)len;
+}
+
+/* A datagram of the Internet waits for nobody: it is lost if its receiver has no room, and if there is none. */
+static int64_t send_inet_datagram(struct move *m, struct sockq *q, struct span *span)
+{
+	uint64_t len = span->s_left;
+	int64_t r = (int64_t)len;
+
+	if (q != NULL && len <= DATAGRAM_BYTES)
+		r = sockq_send(q, span, m->m_note, queue_flags(m) | SOCKQ_NONBLOCK, 0);
+	else
+		note_free(m->m_note);
+	if (len > DATAGRAM_BYTES)
+		return -EMSGSIZE;
+	return r == -EAGAIN || r == -EPIPE ? (int64_t)len : r;
+}
+
+/* The note is used up. */
+static int64_t send_to(struct move *m, struct sockq *q, struct span *span)
+{
+	struct socket *s = m->m_file->f_data;
+	uint64_t len = span->s_left;
+	int64_t r = q != NULL && q->q_no_writer ? -EPIPE : 0;
+
+	if (s->s_family == AF_INET && s->s_type == SOCK_DGRAM)
+		return send_inet_datagram(m, q, span);
+	if (r == 0)
+		r = sockq_send(q, span, m->m_note, queue_flags(m), deadline_of(s->s_limit_out));
+	else
+		note_free(m->m_note);
+	return r == -EPIPE && s->s_family == AF_INET ? refuse_inet(s, q, len) : r;
 }
 
 /* The note is used up. */
@@ -64,12 +138,12 @@ static int64_t send_message(struct move *m, struct span *span)
 {
 	struct socket *s = m->m_file->f_data;
 	struct sockq *q = NULL;
-	int64_t r = find_out(s, m->m_to, &q);
+	int64_t r = s->s_type == SOCK_DGRAM ? socket_take_error(s) : 0;
 
-	if (r == 0 && (r = add_sender(s, m)) == 0 && q->q_no_writer)
-		r = -EPIPE;
 	if (r == 0)
-		r = sockq_send(q, span, m->m_note, queue_flags(m), deadline_of(s->s_limit_out));
+		r = find_out(s, m->m_to, &q);
+	if (r == 0 && (r = add_sender(s, m)) == 0)
+		r = send_to(m, q, span);
 	else
 		note_free(m->m_note);
 	sockq_put(q);
@@ -84,10 +158,14 @@ static int64_t receive_message(struct move *m, struct span *span)
 {
 	struct socket *s = m->m_file->f_data;
 	struct sockq *q = socket_queue(s, false);
-	int64_t r;
+	int64_t r = q == NULL || s->s_type == SOCK_DGRAM ? socket_take_error(s) : 0;
 
-	if (q == NULL)
-		return s->s_type == SOCK_SEQPACKET ? -ENOTCONN : -EINVAL;
+	if (q == NULL && r == 0)
+		r = s->s_type == SOCK_SEQPACKET || s->s_family == AF_INET ? -ENOTCONN : -EINVAL;
+	if (r != 0) {
+		sockq_put(q);
+		return r;
+	}
 	r = sockq_receive(q, span, &m->m_receipt, queue_flags(m), deadline_of(s->s_limit_in));
 	sockq_put(q);
 	if (m->m_receipt.r_pid == 0)
@@ -95,11 +173,19 @@ static int64_t receive_message(struct move *m, struct span *span)
 	return r;
 }
 
+/* There are never urgent bytes, nor messages about errors, to receive. */
+static int64_t refuse_flags(unsigned flags, bool out)
+{
+	if (!out && (flags & MSG_ERRQUEUE))
+		return -EAGAIN;
+	return !out && (flags & MSG_OOB) ? -EINVAL : -EOPNOTSUPP;
+}
+
 int64_t socket_transfer(struct move *m, struct span *span, bool out)
 {
 	if (m->m_flags & ~(out ? SEND_FLAGS : RECEIVE_FLAGS)) {
 		note_free(m->m_note);
-		return -EOPNOTSUPP;
+		return refuse_flags(m->m_flags, out);
 	}
 	return out ? send_message(m, span) : receive_message(m, span);
 }
@@ -143,10 +229,15 @@ static int poll_connected(struct socket *s)
 	struct sockq *in = socket_queue(s, false), *out = socket_queue(s, true);
 	bool ended = in == NULL || in->q_no_writer || in->q_no_reader,
 	     broken = out == NULL || out->q_no_reader || out->q_no_writer;
+	enum sockq_reset reset = in != NULL ? in->q_reset : RESET_NONE;
 	int now = ended || sockq_may_receive(in) ? POLLIN : 0;
 
 	now |= broken || sockq_may_send(out) ? POLLOUT : 0;
 	now |= ended ? POLLRDHUP : 0;
+	now |= reset == RESET_NEW || s->s_error != 0 ? POLLERR : 0;
+	/* on the Internet an end that is closed shows only when something was sent there */
+	if (s->s_family == AF_INET && out != NULL)
+		broken = out->q_no_writer || s->s_cut || reset != RESET_NONE;
 	sockq_put(in);
 	sockq_put(out);
 	return ended && broken ? now | POLLHUP : now;
@@ -158,6 +249,7 @@ static int poll_datagrams(struct socket *s)
 	int now = in != NULL && sockq_may_receive(in) ? POLLIN : 0;
 
 	now |= out == NULL || sockq_may_send(out) ? POLLOUT : 0;
+	now |= s->s_error != 0 ? POLLERR : 0;
 	sockq_put(in);
 	sockq_put(out);
 	return now;
@@ -172,43 +264,58 @@ static int socket_poll(struct file *f)
 	switch (s->s_state) {
 	case SOCKET_LISTENS: return s->s_queued > 0 ? POLLIN : 0;
 	case SOCKET_CONNECTED: return poll_connected(s);
-	default: return POLLOUT | POLLHUP;
+	default: return POLLOUT | POLLHUP | (s->s_error != 0 ? POLLERR | POLLIN | POLLRDHUP : 0);
 	}
 }
 
+#define FIONREAD 0x541bu
+#define SIOCOUTQ 0x5411u
+
 static int64_t socket_ioctl(struct file *f, unsigned cmd, uint64_t arg)
 {
-	struct sockq *q = cmd == 0x541b ? socket_queue(f->f_data, false) : NULL; /* FIONREAD */
-	int n;
+	struct socket *s = f->f_data;
+	struct sockq *q;
+	int n = 0;
 
-	if (q == NULL)
-		return cmd == 0x541b ? -EINVAL : -ENOTTY;
+	if (cmd != FIONREAD && cmd != SIOCOUTQ)
+		return -ENOTTY;
+	if (cmd == SIOCOUTQ && s->s_family == AF_INET) /* all that was sent has arrived */
+		return s->s_state == SOCKET_LISTENS ? -EINVAL : copy_out(arg, &n, sizeof(n));
+	if ((q = socket_queue(s, cmd == SIOCOUTQ)) == NULL)
+		return -EINVAL;
 	n = sockq_readable(q);
 	sockq_put(q);
 	return copy_out(arg, &n, sizeof(n));
 }
 
-/* The direction ends. The queue stays while a call uses it, and what is in it, too, if only its writer goes. */
-static void shut_direction(struct socket *s, bool out)
+/* No more is received. Was there something? */
+static bool shut_reading(struct socket *s)
 {
-	struct sockq *q = socket_queue(s, out);
+	struct sockq *q = socket_queue(s, false);
+	bool unread = q != NULL && sockq_end_reading(q);
 
-	if (q == NULL)
-		return;
-	if (out && s->s_type != SOCK_DGRAM)
-		sockq_end_writing(q);
-	else if (!out)
-		sockq_end_reading(q);
+	sockq_put(q);
+	return unread;
+}
+
+/* No more is sent. The queue stays while a call uses it, and so does what is in it. */
+static void shut_writing(struct socket *s, bool reset)
+{
+	struct sockq *q = socket_queue(s, true);
+
+	if (q != NULL && s->s_type != SOCK_DGRAM)
+		sockq_end_writing(q, reset);
 	sockq_put(q);
 }
 
 static void socket_close(struct file *f)
 {
 	struct socket *s = f->f_data;
+	bool unread;
 
 	socket_forget_name(s);
-	shut_direction(s, false);
-	shut_direction(s, true);
+	unread = shut_reading(s);
+	shut_writing(s, unread || s->s_abrupt);
 	sockq_put(s->s_in);
 	sockq_put(s->s_out);
 	mach_mutex_fini(&s->s_lock);
@@ -229,9 +336,16 @@ struct file *socket_get(uint64_t fd, int64_t *err)
 	return fd_get_kind((int)fd, &socket_ops, -ENOTSOCK, err);
 }
 
+int socket_name_in(const struct file *f, uint64_t from, uint64_t len, struct sockname *n)
+{
+	const struct socket *s = f->f_data;
+
+	return s->s_family == AF_INET ? inet_name_in(from, len, n) : unix_name_in(from, len, n);
+}
+
 /* A socket of two queues, whose references it takes over, whatever the result. in NULL: of none yet. */
-static int socket_new(
-    unsigned type, struct sockq *in, struct sockq *out, unsigned flags, struct file **fp)
+static int socket_new(unsigned family, unsigned type, struct sockq *in, struct sockq *out,
+    unsigned flags, struct file **fp)
 {
 	struct socket *s;
 	struct file *f = anon_file(&socket_ops, S_IFSOCK | 0777, O_RDWR | flags, sizeof(*s));
@@ -243,18 +357,22 @@ static int socket_new(
 	}
 	s = f->f_data;
 	mach_mutex_init(&s->s_lock, 4, "socket");
+	s->s_family = family;
 	s->s_type = type;
 	s->s_in = in;
 	s->s_out = out;
 	s->s_state = out != NULL ? SOCKET_CONNECTED : SOCKET_FRESH;
-	s->s_name = s->s_peer = (struct sockname){ .n_family = AF_UNIX, .n_len = 2 };
+	s->s_name = (struct sockname){ .n_family = AF_UNIX, .n_len = 2 };
+	if (family == AF_INET)
+		s->s_name = inet_no_name();
+	s->s_peer = s->s_name;
 	s->s_peer_pid = this_proc()->p_pid;
 	*fp = f;
 	return 0;
 }
 
-int socket_end_new(
-    unsigned type, unsigned flags, struct file **b, struct sockq **in, struct sockq **out)
+int socket_end_new(unsigned family, unsigned type, unsigned flags, struct file **b,
+    struct sockq **in, struct sockq **out)
 {
 	int err = -ENOMEM;
 
@@ -263,7 +381,7 @@ int socket_end_new(
 	if (*in != NULL && *out != NULL) {
 		sockq_hold(*in);
 		sockq_hold(*out);
-		if ((err = socket_new(type, *out, *in, flags, b)) == 0)
+		if ((err = socket_new(family, type, *out, *in, flags, b)) == 0)
 			return 0;
 	}
 	sockq_put(*in);
@@ -274,17 +392,33 @@ int socket_end_new(
 static int pair_new(unsigned type, unsigned flags, struct file **a, struct file **b)
 {
 	struct sockq *in, *out;
-	int err = socket_end_new(type, flags, b, &in, &out);
+	int err = socket_end_new(AF_UNIX, type, flags, b, &in, &out);
 
-	if (err == 0 && (err = socket_new(type, in, out, flags, a)) != 0)
+	if (err == 0 && (err = socket_new(AF_UNIX, type, in, out, flags, a)) != 0)
 		file_put(*b);
 	return err;
+}
+
+#define SOCK_RAW 3u
+#define SOCK_KINDS 11u
+
+static int check_inet(unsigned type, uint64_t protocol)
+{
+	if (type != SOCK_STREAM && type != SOCK_DGRAM)
+		return type == SOCK_RAW ? -EPROTONOSUPPORT : -ESOCKTNOSUPPORT;
+	if (protocol != 0 && protocol != (type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP))
+		return -EPROTONOSUPPORT;
+	return 0;
 }
 
 /* The arguments family, type and protocol: 0, or the error of a kind of socket that is left out. */
 static int check_kind(const uint64_t *a, unsigned *type)
 {
 	*type = (unsigned)a[1] & ~(O_NONBLOCK | O_CLOEXEC);
+	if (*type >= SOCK_KINDS)
+		return -EINVAL;
+	if ((unsigned)a[0] == AF_INET)
+		return check_inet(*type, a[2]);
 	if ((unsigned)a[0] != AF_UNIX)
 		return -EAFNOSUPPORT;
 	if (*type != SOCK_STREAM && *type != SOCK_DGRAM && *type != SOCK_SEQPACKET)
@@ -301,7 +435,9 @@ int64_t sys_socketpair(const uint64_t *a)
 	struct file *x, *y;
 	int err;
 
-	if ((err = check_kind(a, &type)) != 0 || (err = pair_new(type, flags, &x, &y)) != 0)
+	if ((err = check_kind(a, &type)) == 0 && (unsigned)a[0] != AF_UNIX)
+		err = -EOPNOTSUPP;
+	if (err != 0 || (err = pair_new(type, flags, &x, &y)) != 0)
 		return err;
 	return fd_install_pair(x, y, cloexec, a[3]);
 }
@@ -317,7 +453,7 @@ int64_t sys_socket(const uint64_t *a)
 		return err;
 	if (type == SOCK_DGRAM && (in = sockq_new(true)) == NULL)
 		return -ENOMEM;
-	if ((err = socket_new(type, in, NULL, flags, &f)) != 0)
+	if ((err = socket_new((unsigned)a[0], type, in, NULL, flags, &f)) != 0)
 		return err;
 	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
 }
@@ -331,124 +467,16 @@ int64_t sys_shutdown(const uint64_t *a)
 	if (f == NULL)
 		return err;
 	s = f->f_data;
-	err = a[1] > 2 ? -EINVAL : 0;
-	if (err == 0 && s->s_state != SOCKET_CONNECTED && s->s_type != SOCK_DGRAM)
-		err = s->s_state == SOCKET_FRESH ? -ENOTCONN : 0;
-	if (err == 0 && a[1] != 1) /* 0: reading, 1: writing, 2: both */
-		shut_direction(s, false);
+	err = a[1] > 2 ? -EINVAL : 0; /* 0: reading, 1: writing, 2: both */
+	if (err == 0 && s->s_state == SOCKET_FRESH &&
+	    (s->s_type != SOCK_DGRAM || s->s_family == AF_INET))
+		err = -ENOTCONN;
+	if (err == 0 && s->s_state == SOCKET_LISTENS && a[1] != 1)
+		socket_end_listening(s);
+	if (err == 0 && a[1] != 1)
+		(void)shut_reading(s);
 	if (err == 0 && a[1] != 0)
-		shut_direction(s, true);
-	file_put(f);
-	return err;
-}
-
-/* ---- options ---- */
-#define SO_RCVTIMEO 20u
-#define SO_SNDTIMEO 21u
-#define SO_PASSCRED 16u
-
-/* The value of an option, of *bytes. -ENOPROTOOPT. */
-static int64_t option_value(const struct socket *s, unsigned option, uint64_t v[2], uint32_t *bytes)
-{
-	uint64_t limit;
-	int32_t *cred = (int32_t *)(void *)v;
-
-	*bytes = sizeof(int32_t);
-	v[0] = v[1] = 0;
-	switch (option) {
-	case 2:                               /* SO_REUSEADDR */
-	case 4:                               /* SO_ERROR */
-	case 9:                               /* SO_KEEPALIVE */
-	case 38: return 0;                    /* SO_PROTOCOL */
-	case 3: v[0] = s->s_type; return 0;   /* SO_TYPE */
-	case 7:                               /* SO_SNDBUF */
-	case 8: v[0] = SOCKQ_BYTES; return 0; /* SO_RCVBUF */
-	case 39: v[0] = AF_UNIX; return 0;    /* SO_DOMAIN */
-	case SO_PASSCRED: v[0] = s->s_passcred; return 0;
-	case 30: v[0] = s->s_state == SOCKET_LISTENS; return 0; /* SO_ACCEPTCONN */
-	case 17:                                                /* SO_PEERCRED: pid, uid, gid */
-		cred[0] = s->s_peer_pid;
-		*bytes = 3 * sizeof(int32_t);
-		return 0;
-	case SO_RCVTIMEO:
-	case SO_SNDTIMEO:
-		limit = option == SO_RCVTIMEO ? s->s_limit_in : s->s_limit_out;
-		v[0] = limit / 1000000000;
-		v[1] = limit % 1000000000 / 1000;
-		*bytes = 2 * sizeof(uint64_t);
-		return 0;
-	default: return -ENOPROTOOPT;
-	}
-}
-
-int64_t sys_getsockopt(const uint64_t *a)
-{
-	uint32_t len, bytes = 0;
-	uint64_t v[2];
-	int64_t err;
-	struct file *f = socket_get(a[0], &err);
-
-	if (f == NULL)
-		return err;
-	err = (unsigned)a[1] == SOL_SOCKET ? option_value(f->f_data, (unsigned)a[2], v, &bytes)
-					   : -ENOPROTOOPT;
-	file_put(f);
-	if (err != 0)
-		return err;
-	if (copy_in(&len, a[4], sizeof(len)) != 0)
-		return -EFAULT;
-	if ((int32_t)len < 0)
-		return -EINVAL;
-	len = len < bytes ? len : bytes;
-	return copy_out(a[3], v, len) != 0 || copy_out(a[4], &len, sizeof(len)) != 0 ? -EFAULT : 0;
-}
-
-/* struct timeval: how long a call waits. */
-static int64_t set_limit(struct socket *s, unsigned option, uint64_t from, uint64_t len)
-{
-	uint64_t t[2], ns;
-
-	if (len < sizeof(t))
-		return -EINVAL;
-	if (copy_in(t, from, sizeof(t)) != 0)
-		return -EFAULT;
-	if ((int64_t)t[0] < 0 || t[1] >= 1000000)
-		return -EDOM;
-	ns = span_ns(t[0], t[1] * 1000);
-	if (option == SO_RCVTIMEO)
-		s->s_limit_in = ns;
-	else
-		s->s_limit_out = ns;
-	return 0;
-}
-
-/* Sizes and the like: accepted, without effect. */
-static int64_t set_option(struct socket *s, const uint64_t *a)
-{
-	unsigned option = (unsigned)a[2];
-	int on;
-
-	if ((unsigned)a[1] != SOL_SOCKET)
-		return -ENOPROTOOPT;
-	if (option == SO_RCVTIMEO || option == SO_SNDTIMEO)
-		return set_limit(s, option, a[3], a[4]);
-	if (a[4] < sizeof(on))
-		return -EINVAL;
-	if (copy_in(&on, a[3], sizeof(on)) != 0)
-		return -EFAULT;
-	if (option == SO_PASSCRED)
-		s->s_passcred = on != 0;
-	return 0;
-}
-
-int64_t sys_setsockopt(const uint64_t *a)
-{
-	int64_t err;
-	struct file *f = socket_get(a[0], &err);
-
-	if (f == NULL)
-		return err;
-	err = set_option(f->f_data, a);
+		shut_writing(s, false);
 	file_put(f);
 	return err;
 }

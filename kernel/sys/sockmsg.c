@@ -38,7 +38,7 @@ int64_t sys_sendto(const uint64_t *a)
 	if ((m.m_file = socket_get(a[0], &r)) == NULL)
 		return r;
 	if (a[4] != 0 && a[5] != 0) {
-		r = socket_name_in(a[4], a[5], &to);
+		r = socket_name_in(m.m_file, a[4], a[5], &to);
 		m.m_to = &to;
 	}
 	if (a[4] == 0 || a[5] == 0 || r == 0)
@@ -251,7 +251,7 @@ static int64_t send_header(struct move *m, struct msghdr *h, struct sockname *to
 	int64_t r;
 
 	if (h->name != 0 && h->namelen != 0) {
-		if ((r = socket_name_in(h->name, h->namelen, to)) != 0)
+		if ((r = socket_name_in(m->m_file, h->name, h->namelen, to)) != 0)
 			return r;
 		m->m_to = to;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Names of sockets. A name is a file (S_IFSOCK) or, abstract, bytes that begin with 0. Sockets with a name are in one list (bound).
- * Datagrams go to the queue of the socket that has the name when they are sent.
+ * Names of sockets. In the UNIX domain a name is a file (S_IFSOCK) or, abstract, bytes that begin with 0; sockinet.c has those of the
+ * Internet. Sockets with a name are in one list (sockets_named). Datagrams go to the queue of the socket that has the name when they are
+ * sent.
  *
  * Locks: names_lock (sleeps): names, the list, the lines of listeners; no file is looked up or made under it. Then s_lock.
  */
@@ -9,7 +10,7 @@
 #include "kernel/sys/socket.h"
 
 struct mach_mutex names_lock;
-static struct socket *bound; /* names_lock: sockets with a name */
+struct socket *sockets_named;
 struct waitq connect_queue;
 
 struct sockq *socket_queue(struct socket *s, bool out)
@@ -23,24 +24,39 @@ struct sockq *socket_queue(struct socket *s, bool out)
 	return q;
 }
 
+void socket_end_listening(struct socket *s)
+{
+	struct file *f, *next;
+
+	mach_mutex_enter(&names_lock);
+	f = s->s_first;
+	s->s_first = s->s_last = NULL;
+	s->s_queued = 0;
+	if (s->s_state == SOCKET_LISTENS)
+		s->s_state = SOCKET_FRESH;
+	mach_mutex_exit(&names_lock);
+	for (; f != NULL; f = next) {
+		struct socket *end = f->f_data;
+
+		next = end->s_behind;
+		end->s_abrupt = true;
+		file_put(f);
+	}
+	wake(&s->s_wait);
+	wake(&connect_queue);
+}
+
 void socket_forget_name(struct socket *s)
 {
-	struct file *left[QUEUE_MOST];
-	struct socket **p = &bound;
-	unsigned n;
+	struct socket **p = &sockets_named;
 
+	socket_end_listening(s);
 	mach_mutex_enter(&names_lock);
 	while (*p != NULL && *p != s)
 		p = &(*p)->s_next;
 	if (*p != NULL)
 		*p = s->s_next;
-	n = s->s_queued;
-	memcpy(left, s->s_queue, n * sizeof(left[0]));
-	s->s_queued = 0;
 	mach_mutex_exit(&names_lock);
-	while (n > 0)
-		file_put(left[--n]);
-	wake(&connect_queue);
 	inode_put(s->s_node);
 }
 
@@ -59,7 +75,7 @@ int64_t socket_name_out(const struct sockname *n, uint64_t to, uint64_t len_at)
 }
 
 /* ---- meeting by a name ---- */
-int socket_name_in(uint64_t from, uint64_t len, struct sockname *n)
+int unix_name_in(uint64_t from, uint64_t len, struct sockname *n)
 {
 	*n = (struct sockname){ .n_len = (uint32_t)len };
 	if (len <= 2 || len > 2 + NAME_BYTES)
@@ -98,28 +114,34 @@ static int make_node(const char *path, struct inode **ip)
 	return err == -EEXIST ? -EADDRINUSE : err;
 }
 
+/* Has the socket that file for its name; node NULL: that abstract name? */
+static bool has_this_name(
+    const struct socket *s, const struct sockname *n, const struct inode *node)
+{
+	if (node != NULL)
+		return s->s_node == node;
+	return s->s_family == AF_UNIX && s->s_node == NULL && s->s_name.n_len == n->n_len &&
+	    memcmp(s->s_name.n_path, n->n_path, n->n_len - 2) == 0;
+}
+
 /* names_lock held. node: the file of the name; NULL: the name is abstract. */
 struct socket *socket_find_bound(const struct sockname *n, const struct inode *node)
 {
-	struct socket *s = bound;
+	struct socket *s = sockets_named;
 
 	KASSERT(mach_mutex_held(&names_lock));
-	while (s != NULL &&
-	    (node != NULL ? s->s_node != node
-			  : s->s_node != NULL || s->s_name.n_len != n->n_len ||
-			memcmp(s->s_name.n_path, n->n_path, n->n_len - 2) != 0))
+	while (s != NULL && !has_this_name(s, n, node))
 		s = s->s_next;
 	return s;
 }
 
-/* names_lock held. */
-static void take_name(struct socket *s, const struct sockname *n, struct inode *node)
+void socket_take_name(struct socket *s, const struct sockname *n, struct inode *node)
 {
 	KASSERT(mach_mutex_held(&names_lock));
 	s->s_name = *n;
 	s->s_node = node;
-	s->s_next = bound;
-	bound = s;
+	s->s_next = sockets_named;
+	sockets_named = s;
 }
 
 /* An abstract name that no socket has: five digits, as Linux makes them up. names_lock held. False: all are taken. */
@@ -147,7 +169,7 @@ static int64_t bind_to_file(struct socket *s, const struct sockname *n)
 	mach_mutex_enter(&names_lock);
 	s->s_binding = false;
 	if (err == 0)
-		take_name(s, n, node);
+		socket_take_name(s, n, node);
 	mach_mutex_exit(&names_lock);
 	return err;
 }
@@ -166,7 +188,7 @@ int64_t socket_bind(struct socket *s, struct sockname *n)
 	else if (n->n_len == 2 ? !make_up_name(n) : socket_find_bound(n, NULL) != NULL)
 		err = -EADDRINUSE;
 	else
-		take_name(s, n, NULL);
+		socket_take_name(s, n, NULL);
 	mach_mutex_exit(&names_lock);
 	return err == 0 && by_file ? bind_to_file(s, n) : err;
 }

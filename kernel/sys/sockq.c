@@ -266,7 +266,7 @@ static void wake_queue(struct sockq *q)
 	spin_unlock(&sched_lock, irq);
 }
 
-void sockq_end_reading(struct sockq *q)
+bool sockq_end_reading(struct sockq *q)
 {
 	struct chunk *c;
 
@@ -276,14 +276,38 @@ void sockq_end_reading(struct sockq *q)
 	mach_mutex_exit(&q->q_lock);
 	free_chunks(c);
 	wake_queue(q);
+	return c != NULL;
 }
 
-void sockq_end_writing(struct sockq *q)
+void sockq_end_writing(struct sockq *q, bool reset)
 {
 	mach_mutex_enter(&q->q_lock);
+	if (reset && q->q_reset == RESET_NONE)
+		q->q_reset = RESET_NEW;
 	q->q_no_writer = true;
 	mach_mutex_exit(&q->q_lock);
 	wake_queue(q);
+}
+
+/* q_lock held. */
+static bool take_reset(struct sockq *q)
+{
+	bool new = q->q_reset == RESET_NEW;
+
+	KASSERT(mach_mutex_held(&q->q_lock));
+	if (new)
+		q->q_reset = RESET_TOLD;
+	return new;
+}
+
+bool sockq_take_reset(struct sockq *q)
+{
+	bool new;
+
+	mach_mutex_enter(&q->q_lock);
+	new = take_reset(q);
+	mach_mutex_exit(&q->q_lock);
+	return new;
 }
 
 bool sockq_may_receive(const struct sockq *q)
@@ -508,7 +532,9 @@ int64_t sockq_receive(
 		else if (q->q_first != NULL)
 			n = take_bytes(q, s, r, peek, &stop, &gone);
 		else
-			n = end ? 0 : -EAGAIN;
+			n = -EAGAIN;
+		if (end)
+			n = take_reset(q) ? -ECONNRESET : 0;
 		mach_mutex_exit(&q->q_lock);
 		free_chunks(gone);
 		if (gone != NULL)

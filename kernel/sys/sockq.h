@@ -9,7 +9,8 @@
 #define NAME_BYTES 108u
 #define FILES_PASSED 253u /* with one message: Linux's */
 
-struct sockname { /* sockaddr_un, and how much of it counts; without a name: 2 bytes */
+/* sockaddr_un or sockaddr_in, and how much of it counts; without a name: 2 bytes, and of sockaddr_in the port 0 */
+struct sockname {
 	uint16_t n_family;
 	char n_path[NAME_BYTES];
 	uint32_t n_len;
@@ -24,6 +25,7 @@ struct note {
 	struct file *n_files[]; /* references */
 };
 
+enum sockq_reset { RESET_NONE, RESET_NEW, RESET_TOLD };
 struct chunk;
 struct sockq {
 	_Atomic unsigned q_refcnt;
@@ -32,7 +34,9 @@ struct sockq {
 	struct chunk *q_first, *q_last; /* q_lock */
 	_Atomic uint64_t q_used;        /* q_lock to change: memory of the chunks */
 	_Atomic bool q_no_reader,
-	    q_no_writer;     /* q_lock to change: what is sent is refused; nothing more will come */
+	    q_no_writer; /* q_lock to change: what is sent is refused; nothing more will come */
+	_Atomic enum sockq_reset
+	    q_reset; /* q_lock to change: at the end the receiver is told of ECONNRESET, once */
 	struct waitq q_wait; /* any of these changed */
 };
 
@@ -54,9 +58,12 @@ struct sockq *sockq_new(bool whole); /* NULL: no memory */
 void sockq_hold(struct sockq *);
 void sockq_put(
     struct sockq *); /* NULL: nothing; the last reference drops what is in it. May sleep. */
-/* Nothing is read from it any more: what is in it is dropped, senders are refused. May sleep. */
-void sockq_end_reading(struct sockq *);
-void sockq_end_writing(struct sockq *); /* Nothing more will be sent. */
+/* Nothing is read from it any more: what is in it is dropped, senders are refused. Was there anything? May sleep. */
+bool sockq_end_reading(struct sockq *);
+/* Nothing more will be sent; reset: for the reason that the receiver is told of. */
+void sockq_end_writing(struct sockq *, bool reset);
+/* Is there a reset of which the receiver was not told? It is, by the caller. */
+bool sockq_take_reset(struct sockq *);
 
 /* A note with room for so many files; NULL: no memory. */
 struct note *note_new(unsigned files);
@@ -77,7 +84,7 @@ struct receipt {
 	int r_pid;         /* 0: of the other end */
 	uint64_t r_length; /* of the message */
 };
-/* Receives. Bytes; 0 at the end (no writer); -EAGAIN, -ERESTART, -EFAULT, -ENOMEM (the note of what stays in the queue). */
+/* Receives. Bytes; 0 at the end (no writer); -ECONNRESET, -EAGAIN, -ERESTART, -EFAULT, -ENOMEM (the note of what stays in the queue). */
 int64_t sockq_receive(
     struct sockq *, struct span *, struct receipt *, unsigned flags, uint64_t deadline);
 
