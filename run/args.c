@@ -18,13 +18,21 @@ static _Atomic bool trusting;
 
 void args_trust(void) { trusting = true; }
 
+/* The call of the kernel: the n bytes here, and as many bytes of the program in `count` places. */
+static long call_kernel(long nr, void *here, size_t n, const struct iovec *there, size_t count)
+{
+	struct iovec local = { here, n };
+
+	if (n == 0 || trusting)
+		return n == 0 ? 0 : -EPERM;
+	return sys_call6(nr, sys_call0(SYS_gettid), (long)&local, 1, (long)there, (long)count, 0);
+}
+
 static bool copy_by_kernel(long nr, void *here, const void *there, size_t n)
 {
-	struct iovec local = { here, n }, remote = { (void *)(uintptr_t)there, n };
-	long r = n == 0 ? 0 : -EPERM;
+	struct iovec remote = { (void *)(uintptr_t)there, n };
+	long r = call_kernel(nr, here, n, &remote, 1);
 
-	if (n > 0 && !trusting)
-		r = sys_call6(nr, sys_call0(SYS_gettid), (long)&local, 1, (long)&remote, 1, 0);
 	if (r != -EPERM && r != -ENOSYS)
 		return r == (long)n;
 	if (nr == SYS_process_vm_readv)
@@ -42,6 +50,21 @@ bool args_read(void *to, const void *from, size_t n)
 bool args_write(void *to, const void *from, size_t n)
 {
 	return copy_by_kernel(SYS_process_vm_writev, (void *)(uintptr_t)from, to, n);
+}
+
+bool args_read_each(void *to, const void *const *from, size_t count, size_t n)
+{
+	struct iovec remote[ARGS_EACH];
+	long r;
+
+	for (size_t i = 0; i < count; i++)
+		remote[i] = (struct iovec){ (void *)(uintptr_t)from[i], n };
+	r = call_kernel(SYS_process_vm_readv, to, count * n, remote, count);
+	if (r != -EPERM && r != -ENOSYS)
+		return r == (long)(count * n);
+	for (size_t i = 0; i < count; i++)
+		__builtin_memcpy((char *)to + i * n, from[i], n);
+	return true;
 }
 
 /* Copies in pieces that do not cross the end of a page, as the next page may not exist. */

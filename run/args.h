@@ -17,6 +17,12 @@
 void args_trust(void);
 /* Copies n bytes from `from`, an address of the program. False: not all bytes can be read. */
 bool args_read(void *to, const void *from, size_t n);
+#define ARGS_EACH 32u
+/*
+ * Copies n bytes from each of count addresses of the program, at most ARGS_EACH, one after the other
+ * to `to`, by one call of the kernel. False: not all bytes can be read.
+ */
+bool args_read_each(void *to, const void *const *from, size_t count, size_t n);
 /* False: not all of the bytes can be written. */
 bool args_write(void *to, const void *from, size_t n);
 /*

@@ -138,21 +138,79 @@ static char *write_family(char *out)
 }
 
 /* ---- the program's list ---- */
-/* Does the program's string start with that prefix? 1, 0, -EFAULT. */
-static long starts_with(const char *s, const char *with, size_t n)
-{
-	char head[16];
-	size_t here = 4096 - ((uintptr_t)s & 4095), first = here < n ? here : n;
-
-	if (!args_read(head, s, first))
-		return -EFAULT;
-	if (memcmp(head, with, first) != 0)
-		return 0;
-	return first == n ||
-	    (args_read(head, s + first, n - first) && memcmp(head, with + first, n - first) == 0);
-}
+#define HEAD 16u /* bytes of a string that are looked at */
 _Static_assert(sizeof FAMILY + HOST_FAMILY <= MAXFAMILY, "the variable fits");
-_Static_assert(sizeof FAMILY <= 16 && sizeof PRELOAD <= 16, "starts_with reads no more");
+_Static_assert(sizeof FAMILY <= HEAD && sizeof PRELOAD <= HEAD, "a head contains each name");
+
+enum variable { VAR_OTHER, VAR_PRELOAD, VAR_FAMILY };
+
+/* A part of the program's list. The list is read in parts, as each read is a system call. */
+struct block {
+	char *b_s[ARGS_EACH];    /* entries; NULL: the list ends */
+	uint8_t b_is[ARGS_EACH]; /* enum variable of each entry */
+	unsigned b_n;            /* entries, the end among them */
+};
+
+static enum variable name_of(const char head[HEAD])
+{
+	if (memcmp(head, PRELOAD, sizeof PRELOAD - 1) == 0)
+		return VAR_PRELOAD;
+	return memcmp(head, FAMILY, sizeof FAMILY - 1) == 0 ? VAR_FAMILY : VAR_OTHER;
+}
+
+static size_t left_in_page(const void *p) { return 4096 - ((uintptr_t)p & 4095); }
+
+/* Reads the head of a string that may end at the end of its page: nothing need follow that. */
+static bool read_head(char head[HEAD], const char *s)
+{
+	size_t here = left_in_page(s);
+
+	if (here >= HEAD)
+		return args_read(head, s, HEAD);
+	return args_read(head, s, here) &&
+	    (memchr(head, '\0', here) != NULL || args_read(head + here, s + here, HEAD - here));
+}
+
+/* Finds out which variables the strings of the block are. 0, -EFAULT. */
+static long read_names(struct block *b)
+{
+	char heads[ARGS_EACH][HEAD], head[HEAD] = { 0 };
+	const void *from[ARGS_EACH] = { NULL };
+	unsigned which[ARGS_EACH], n = 0;
+
+	for (unsigned i = 0; i < b->b_n && b->b_s[i] != NULL; i++) {
+		if (left_in_page(b->b_s[i]) >= HEAD) {
+			which[n] = i;
+			from[n++] = b->b_s[i];
+			continue;
+		}
+		if (!read_head(head, b->b_s[i]))
+			return -EFAULT;
+		b->b_is[i] = (uint8_t)name_of(head);
+	}
+	if (n > 0 && !args_read_each(heads, from, n, HEAD))
+		return -EFAULT;
+	for (unsigned i = 0; i < n; i++)
+		b->b_is[which[i]] = (uint8_t)name_of(heads[i]);
+	return 0;
+}
+
+/* Reads the list from there on: no page but those that contain entries. 0, -EFAULT. */
+static long read_block(struct block *b, char *const *list)
+{
+	size_t n = left_in_page(list) / sizeof *list;
+
+	if (n == 0) /* the entry crosses to the next page */
+		n = 1;
+	if (n > ARGS_EACH)
+		n = ARGS_EACH;
+	if (!args_read(b->b_s, list, n * sizeof *list))
+		return -EFAULT;
+	for (b->b_n = 0; b->b_n < n && b->b_s[b->b_n] != NULL;)
+		b->b_n++;
+	b->b_n += b->b_n < n;
+	return read_names(b);
+}
 
 struct env {
 	char *const *e_list; /* the program's list; NULL: empty */
@@ -162,33 +220,38 @@ struct env {
 	bool e_family;       /* the new program gets the family's variable */
 };
 
+/* Adds to the room for the new LD_PRELOAD what the program's at s needs. 0, -EFAULT, -E2BIG. */
+static long add_room(struct env *e, const char *s)
+{
+	long r = args_length(s, MAXPRELOAD);
+
+	if (r < 0)
+		return r;
+	e->e_room += (size_t)r + strlen(env_preload) + 1;
+	return e->e_room > MAXPRELOAD ? -E2BIG : 0;
+}
+
 /* Counts. 0, -EFAULT, -E2BIG. */
 static long measure_env(struct env *e)
 {
+	struct block b;
+	long r;
+
 	e->e_n = 0;
 	e->e_room = 1;
-	for (;; e->e_n++) {
-		char *s;
-		long r;
-
-		if (e->e_list == NULL)
-			return 0;
-		if (!args_read(&s, e->e_list + e->e_n, sizeof s))
-			return -EFAULT;
-		if (s == NULL)
-			return 0;
-		if (e->e_n == MAXENV)
-			return -E2BIG;
-		if ((r = starts_with(s, PRELOAD, sizeof PRELOAD - 1)) < 0)
+	while (e->e_list != NULL) {
+		if ((r = read_block(&b, e->e_list + e->e_n)) != 0)
 			return r;
-		if (r == 0)
-			continue;
-		if ((r = args_length(s, MAXPRELOAD)) < 0)
-			return r;
-		e->e_room += (size_t)r + strlen(env_preload) + 1;
-		if (e->e_room > MAXPRELOAD)
-			return -E2BIG;
+		for (unsigned i = 0; i < b.b_n; i++) {
+			if (b.b_s[i] == NULL)
+				return 0;
+			if (e->e_n++ == MAXENV)
+				return -E2BIG;
+			if (b.b_is[i] == VAR_PRELOAD && (r = add_room(e, b.b_s[i])) != 0)
+				return r;
+		}
 	}
+	return 0;
 }
 
 enum joined { JOINED, JOIN_NONE };
@@ -226,20 +289,24 @@ static long join_preload(const struct env *e, char *out, const char *s)
  */
 static long fill_env(const struct env *e, char **list, char *joined, char *family)
 {
+	struct block b = { .b_n = 0 };
 	bool have = false;
 	size_t j = 0;
+	long how;
 
-	for (size_t i = 0; i < e->e_n; i++) {
-		long is_family, is_preload, how;
-		char *s;
+	for (size_t i = 0, at = 0; i < e->e_n; i++, at++) {
+		if (at == b.b_n) {
+			if (read_block(&b, e->e_list + i) != 0)
+				return -EFAULT;
+			at = 0;
+		}
+		char *s = b.b_s[at];
 
-		if (!args_read(&s, e->e_list + i, sizeof s) || s == NULL ||
-		    (is_family = starts_with(s, FAMILY, sizeof FAMILY - 1)) < 0 ||
-		    (is_preload = starts_with(s, PRELOAD, sizeof PRELOAD - 1)) < 0)
+		if (s == NULL) /* another thread changed the list meanwhile */
 			return -EFAULT;
-		if (is_family > 0 || (is_preload > 0 && have))
+		if (b.b_is[at] == VAR_FAMILY || (b.b_is[at] == VAR_PRELOAD && have))
 			continue;
-		if (is_preload > 0) {
+		if (b.b_is[at] == VAR_PRELOAD) {
 			if ((how = join_preload(e, joined, s)) < 0)
 				return how;
 			if (how == JOIN_NONE)

@@ -95,6 +95,29 @@ static void a_string_that_runs_into_unreadable_memory_is_a_fault(void **state)
 	assert_int_equal(args_length(NULL, MOST), -EFAULT);
 }
 
+static void places_are_read_together_or_not_at_all(void **state)
+{
+	const void *from[ARGS_EACH];
+	char got[ARGS_EACH * 4];
+
+	(void)state;
+	for (size_t i = 0; i < MOST; i++)
+		area[i] = (char)(i % 251);
+	for (size_t i = 0; i < ARGS_EACH; i++)
+		from[i] = area + MOST - 4 - i * 199;
+	assert_true(args_read_each(got, from, ARGS_EACH, 4));
+	for (size_t i = 0; i < ARGS_EACH; i++)
+		assert_memory_equal(got + i * 4, from[i], 4);
+	for (size_t i = 0; i < ARGS_EACH; i += ARGS_EACH - 1) {
+		const void *was = from[i];
+
+		from[i] = area + MOST - 3;
+		assert_false(args_read_each(got, from, ARGS_EACH, 4));
+		from[i] = was;
+	}
+	assert_true(args_read_each(got, from, 0, 4));
+}
+
 /* Without the call of the kernel every address counts as valid: only valid ones are tried here. */
 static void trusted_addresses_are_copied_without_the_kernel(void **state)
 {
@@ -106,6 +129,10 @@ static void trusted_addresses_are_copied_without_the_kernel(void **state)
 	assert_true(args_read(got, area, 8) && args_write(area + PAGE, got, 8));
 	assert_string_equal(area + PAGE, "trusted");
 	assert_int_equal(args_length(area + PAGE, MOST), 7);
+	const void *from[] = { area + PAGE + 4, area };
+	assert_true(args_read_each(got, from, 2, 4));
+	assert_memory_equal(got, "ted", 4);
+	assert_memory_equal(got + 4, "trus", 4);
 }
 
 int main(void)
@@ -116,6 +143,7 @@ int main(void)
 		cmocka_unit_test(a_string_has_its_length_wherever_it_lies),
 		cmocka_unit_test(a_string_longer_than_allowed_is_refused),
 		cmocka_unit_test(a_string_that_runs_into_unreadable_memory_is_a_fault),
+		cmocka_unit_test(places_are_read_together_or_not_at_all),
 		cmocka_unit_test(trusted_addresses_are_copied_without_the_kernel),
 	};
 

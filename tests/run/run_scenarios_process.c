@@ -369,6 +369,47 @@ static int spawns(void)
 	return 0;
 }
 
+/*
+ * Variables that end where a readable page ends, or cross to the next page, in a list that does so,
+ * too; a longer list than is read at once. `odd` is added to the list's address.
+ */
+static void exec_at_page_ends(size_t odd, unsigned n)
+{
+	char *const argv[] = { (char *)"sh", (char *)"-c", (char *)"set | grep ^variable_ | sort",
+		NULL };
+	char *area = mmap(NULL, (n + 1) * 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *list = area + 2 * n * PAGE + PAGE - (n + 2) * sizeof list - odd, *null = NULL;
+
+	(void)mprotect(area + (2 * n - 1) * PAGE, 2 * PAGE, PROT_READ | PROT_WRITE);
+	for (unsigned i = 0; i <= n; i++) {
+		char *page = area + 2 * i * PAGE, s[80];
+		size_t bytes = 1 +
+		    (size_t)(i < n ? snprintf(s, sizeof s, "variable_%u=%.*s", i, (int)i % 23,
+					 "a value of some length")
+				   : snprintf(s, sizeof s, "LD_PRELOAD="));
+
+		(void)mprotect(page, PAGE, PROT_READ | PROT_WRITE);
+		page += i < n ? (ptrdiff_t)(PAGE - bytes) : -5;
+		memcpy(page, s, bytes);
+		memcpy(list + i * sizeof page, &page, sizeof page);
+	}
+	memcpy(list + (n + 1) * sizeof null, &null, sizeof null);
+	(void)execve("/bin/sh", argv, (char **)(void *)list);
+	_exit(98);
+}
+
+static int environment_at_page_ends(void)
+{
+	for (unsigned n = 1; n < 100; n += 14) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			exec_at_page_ends(n % 3, n);
+		ended("page ends", pid);
+	}
+	return 0;
+}
+
 /* An empty environment, or none: the program keeps the limit all the same. */
 static int empty_environment(void)
 {
@@ -746,6 +787,7 @@ const struct scenario process_scenarios[] = {
 	{ "clone", clones },
 	{ "spawn", spawns },
 	{ "empty-environment", empty_environment },
+	{ "environment-at-page-ends", environment_at_page_ends },
 	{ "exit-codes", exit_codes },
 	{ "daemon", daemons },
 	{ "close-all", close_all },
