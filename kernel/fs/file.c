@@ -13,7 +13,10 @@
 
 void file_init(struct file *f, struct inode *i, const struct file_ops *ops, unsigned flags)
 {
+	static _Atomic uint64_t last;
+
 	f->f_refcnt = 1;
+	f->f_serial = ++last;
 	f->f_flags = flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC);
 	f->f_ops = ops;
 	f->f_inode = i;

@@ -43,6 +43,9 @@ struct pipe {
 	_Atomic unsigned p_npieces;            /* p_lock to change */
 	_Atomic unsigned p_readers, p_writers; /* p_lock to change */
 	_Atomic unsigned p_reads, p_writes;    /* p_lock to change: ends opened so far */
+	/* how often bytes or an end came, and a full pipe got room or an end went: for edge-triggered epoll */
+	_Atomic uint64_t p_came, p_freed;
+	_Atomic bool p_full; /* a write has left the pipe without room */
 	struct waitq p_wait;
 	struct inode *p_fifo;     /* const: the open files have its references; NULL: not a FIFO */
 	struct pipe *p_next_fifo; /* fifo_lock */
@@ -75,10 +78,18 @@ static bool can_write(void *arg)
 	return ring_room(w->w_pipe) >= w->w_n || w->w_pipe->p_readers == 0;
 }
 
-static void wake_pipe(struct pipe *p)
+/* Something changed: bytes or an end came, else bytes went. */
+static void wake_pipe(struct pipe *p, bool came)
 {
 	bool irq = spin_lock(&sched_lock);
 
+	p->p_came += came;
+	if (came && ring_room(p) < PIPE_BUF)
+		p->p_full = true;
+	if (p->p_full && ring_room(p) >= PIPE_BUF) {
+		p->p_freed++;
+		p->p_full = false;
+	}
 	wake_all(&p->p_wait);
 	wake_all(&poll_queue);
 	spin_unlock(&sched_lock, irq);
@@ -188,7 +199,7 @@ static int64_t pipe_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 			n = take_bytes(p, buf, len);
 			mach_mutex_exit(&p->p_lock);
 			if (n > 0)
-				wake_pipe(p);
+				wake_pipe(p, false);
 			return n;
 		}
 		mach_mutex_exit(&p->p_lock);
@@ -247,7 +258,7 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 		done += n;
 		mach_mutex_exit(&p->p_lock);
 		if (n > 0)
-			wake_pipe(p);
+			wake_pipe(p, true);
 		if (done == len)
 			break;
 		if (f->f_flags & O_NONBLOCK) {
@@ -275,6 +286,14 @@ static int pipe_poll(struct file *f)
 		now |= p->p_readers == 0 ? POLLERR : 0;
 	}
 	return now;
+}
+
+static uint64_t pipe_news(struct file *f, int bits)
+{
+	const struct pipe *p = f->f_data;
+
+	(void)bits;
+	return (file_may_read(f) ? p->p_came : 0) + (file_may_write(f) ? p->p_freed : 0);
 }
 
 static int64_t pipe_ioctl(struct file *f, unsigned cmd, uint64_t arg)
@@ -318,8 +337,9 @@ static void pipe_close(struct file *f)
 	p->p_writers -= file_may_write(f);
 	p->p_readers -= file_may_read(f);
 	last = p->p_readers + p->p_writers == 0;
+	p->p_freed++; /* writers learn that no reader is left */
 	/* not after the lock is dropped: then the closer of the other end may free the pipe */
-	wake_pipe(p);
+	wake_pipe(p, true);
 	mach_mutex_exit(&p->p_lock);
 	if (last && p->p_fifo != NULL)
 		forget_fifo(p);
@@ -334,6 +354,7 @@ static const struct file_ops pipe_ops = {
 	.fo_read = pipe_read,
 	.fo_write = pipe_write,
 	.fo_poll = pipe_poll,
+	.fo_news = pipe_news,
 	.fo_ioctl = pipe_ioctl,
 	.fo_close = pipe_close,
 };
@@ -414,7 +435,7 @@ int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift, b
 		if (!broken && p->p_npieces < PIECES) {
 			err = add_piece(p, from, len, gift);
 			mach_mutex_exit(&p->p_lock);
-			wake_pipe(p);
+			wake_pipe(p, true);
 			return err != 0 ? err : (int64_t)len;
 		}
 		mach_mutex_exit(&p->p_lock);
@@ -485,7 +506,7 @@ int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len, bool nonblock)
 	}
 	mach_mutex_exit(&p->p_lock);
 	if (r > 0)
-		wake_pipe(p);
+		wake_pipe(p, false);
 	return r;
 }
 
@@ -575,7 +596,7 @@ int64_t pipe_to_file(struct file *in, struct file *out, char *buf, uint64_t len,
 		consume_bytes(p, (uint64_t)n);
 	mach_mutex_exit(&p->p_lock);
 	if (n > 0)
-		wake_pipe(p);
+		wake_pipe(p, false);
 	return n;
 }
 
@@ -604,8 +625,8 @@ int64_t pipe_to_pipe(struct file *in, struct file *out, char *buf, uint64_t len,
 	mach_mutex_exit(&to->p_lock);
 	mach_mutex_exit(&from->p_lock);
 	if (n > 0) {
-		wake_pipe(to);
-		wake_pipe(from);
+		wake_pipe(to, true);
+		wake_pipe(from, false);
 	}
 	return n;
 }
@@ -683,7 +704,7 @@ static struct pipe *join_fifo(struct inode *i, struct file *f)
 		p->p_writers += file_may_write(f);
 		p->p_reads += file_may_read(f);
 		p->p_writes += file_may_write(f);
-		wake_pipe(p);
+		wake_pipe(p, true);
 		mach_mutex_exit(&p->p_lock);
 	}
 	mach_mutex_exit(&fifo_lock);

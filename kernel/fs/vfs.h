@@ -177,6 +177,12 @@ struct file_ops {
 	 */
 	int64_t (*fo_vector)(struct file *, const struct iovec *, unsigned n, bool write);
 	int (*fo_poll)(struct file *); /* returns the POLL* bits that are set now */
+	/*
+	 * How often something has happened that fo_poll tells of by one of these POLL* bits: data
+	 * that came, room that a full queue got, an end. For edge-triggered epoll; NULL: the file
+	 * does not count.
+	 */
+	uint64_t (*fo_news)(struct file *, int bits);
 	int64_t (*fo_ioctl)(struct file *, unsigned cmd, uint64_t arg);
 	void (*fo_close)(struct file *);
 	bool fo_seekable;
@@ -184,6 +190,7 @@ struct file_ops {
 struct file {
 	_Atomic unsigned f_refcnt;
 	unsigned f_flags;         /* O_*, changed by F_SETFL */
+	uint64_t f_serial;        /* const: no other file has or had it */
 	uint64_t f_off;           /* f_lock */
 	struct mach_mutex f_lock; /* of f_off */
 	const struct file_ops *f_ops;

@@ -508,8 +508,9 @@ void timers_forget(struct proc *p, bool all)
 struct timerfd {
 	struct timer tf_timer;
 	_Atomic uint64_t
-	    tf_count;      /* sched_lock to change: expirations that no read has returned yet */
-	uint64_t tf_clock; /* const */
+	    tf_count; /* sched_lock to change: expirations that no read has returned yet */
+	_Atomic uint64_t tf_fired; /* sched_lock to change: all expirations */
+	uint64_t tf_clock;         /* const */
 	struct waitq tf_wait;
 };
 
@@ -519,6 +520,7 @@ static void fire_timerfd(struct timer *t, uint64_t times)
 	bool irq = spin_lock(&sched_lock);
 
 	tf->tf_count += times;
+	tf->tf_fired += times;
 	wake_all(&tf->tf_wait);
 	wake_all(&poll_queue);
 	spin_unlock(&sched_lock, irq);
@@ -556,6 +558,12 @@ static int64_t timerfd_read(struct file *f, void *buf, uint64_t len, uint64_t of
 
 static int timerfd_poll(struct file *f) { return has_gone_off(f->f_data) ? POLLIN : 0; }
 
+static uint64_t timerfd_news(struct file *f, int bits)
+{
+	(void)bits;
+	return ((struct timerfd *)f->f_data)->tf_fired;
+}
+
 static void timerfd_close(struct file *f)
 {
 	struct timerfd *tf = f->f_data;
@@ -565,7 +573,10 @@ static void timerfd_close(struct file *f)
 }
 
 static const struct file_ops timerfd_ops = {
-	.fo_read = timerfd_read, .fo_poll = timerfd_poll, .fo_close = timerfd_close
+	.fo_read = timerfd_read,
+	.fo_poll = timerfd_poll,
+	.fo_news = timerfd_news,
+	.fo_close = timerfd_close,
 };
 
 int64_t sys_timerfd_create(const uint64_t *a)

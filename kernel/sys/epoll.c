@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * epoll: a list of files, polled as by poll. Edge-triggered entries behave as level-triggered
- * entries, which makes no difference to programs that read until EAGAIN. An epoll may watch other
- * epolls, NEST_MOST levels deep; no epoll is below itself.
+ * epoll: a list of files, polled as by poll. An edge-triggered entry tells of a file that is ready
+ * only if the file has news since the entry last told of it (fo_news). Entries of files that do not
+ * count their news, such as a terminal, tell as level-triggered entries do, which makes no difference
+ * to programs that read until EAGAIN. An epoll may watch other epolls, NEST_MOST levels deep; no
+ * epoll is below itself.
  *
  * Locks: nest_lock: while it is held no epoll begins to watch another. Then e_lock: an epoll's lock
- * is taken before the locks of the epolls that it watches. Both sleep. Left out: EPOLLEXCLUSIVE.
+ * is taken before the locks of the epolls that it watches. Both sleep. EPOLLEXCLUSIVE: all
+ * epolls of a file are woken, nevertheless.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
 
+#define EPOLL_EXCLUSIVE 0x10000000u
+#define EPOLL_WAKEUP 0x20000000u
 #define EPOLL_ONESHOT 0x40000000u
+#define EPOLL_ET 0x80000000u
+#define ALWAYS_TOLD (POLLERR | POLLHUP)
 #define AGAIN_NS 20000000u
 #define NEST_MOST 5u
 
@@ -21,10 +28,12 @@ struct epoll_event {
 
 struct watch {
 	struct watch *w_next;
-	struct file
-	    *w_file; /* no reference: the entry is removed when its descriptor names another file */
+	/* f_serial: the entry is removed when its descriptor names another file */
+	uint64_t w_file;
 	int w_fd;
 	struct epoll_event w_event;
+	bool w_told;     /* edge-triggered: of the news so far */
+	uint64_t w_news; /* the file's when the entry told of them */
 };
 struct epoll {
 	struct mach_mutex e_lock;
@@ -95,7 +104,7 @@ static int64_t check_nesting(const struct epoll *e, struct file *f, unsigned abo
 	for (struct watch *w = below->e_list; w != NULL && err == 0; w = w->w_next) {
 		struct file *g = fd_get(w->w_fd);
 
-		if (g != NULL && g == w->w_file && g->f_ops == f->f_ops)
+		if (g != NULL && g->f_serial == w->w_file && g->f_ops == f->f_ops)
 			err = check_nesting(e, g, above + 1);
 		if (g != NULL)
 			file_put(g);
@@ -111,7 +120,7 @@ static int64_t change_watch(
 	struct watch **p = find_watch(e, fd), *w = *p;
 
 	if (op == 1) {
-		if (w != NULL && w->w_file == f)
+		if (w != NULL && w->w_file == f->f_serial)
 			return -EEXIST;
 		if (w == NULL) {
 			if ((w = kzalloc(sizeof(*w))) == NULL)
@@ -119,13 +128,18 @@ static int64_t change_watch(
 			w->w_next = e->e_list;
 			e->e_list = w;
 		}
-		*w = (struct watch){ w->w_next, f, fd, *ev };
+		*w = (struct watch){
+			.w_next = w->w_next, .w_file = f->f_serial, .w_fd = fd, .w_event = *ev
+		};
 		return 0;
 	}
 	if (w == NULL)
 		return -ENOENT;
 	if (op == 3) {
+		if (w->w_event.events & EPOLL_EXCLUSIVE)
+			return -EINVAL;
 		w->w_event = *ev;
+		w->w_told = false;
 		return 0;
 	}
 	if (op != 2)
@@ -154,6 +168,15 @@ static int64_t control_watch(
 	return r;
 }
 
+/* EPOLLEXCLUSIVE goes with few others, and is never changed. */
+static bool may_be_exclusive(uint64_t op, const struct file *f, uint32_t events)
+{
+	return op == 2 || !(events & EPOLL_EXCLUSIVE) ||
+	    (op == 1 && f->f_ops != &epoll_ops &&
+		!(events &
+		    ~(POLLIN | POLLOUT | ALWAYS_TOLD | EPOLL_WAKEUP | EPOLL_ET | EPOLL_EXCLUSIVE)));
+}
+
 int64_t sys_epoll_ctl(const uint64_t *a)
 {
 	struct file *ef = fd_get((int)a[0]), *f = fd_get((int)a[2]);
@@ -168,6 +191,8 @@ int64_t sys_epoll_ctl(const uint64_t *a)
 		else if (inode_type(f->f_inode) == S_IFDIR ||
 		    (f->f_ops == &file_pages_ops && inode_type(f->f_inode) == S_IFREG))
 			r = -EPERM;
+		else if (!may_be_exclusive(a[1], f, ev.events))
+			r = -EINVAL;
 		else
 			r = control_watch(ef->f_data, a, f, &ev);
 	}
@@ -201,16 +226,26 @@ static void unlock_looked_at(struct epoll *e)
 	mach_mutex_exit(&e->e_lock);
 }
 
-/* What the entry tells of now; -1: its descriptor has come to mean another file, or none. e_lock of its epoll held. */
-static int64_t watch_events(const struct watch *w)
+/*
+ * What the entry tells of now; -1: its descriptor has come to mean another file, or none. *news: the file's, from before it was looked at.
+ * e_lock of its epoll held.
+ */
+static int64_t watch_events(const struct watch *w, uint64_t *news)
 {
 	struct file *f = fd_get(w->w_fd);
+	int bits = (int)(w->w_event.events & 0xffff) | ALWAYS_TOLD;
 	int64_t now = -1;
 
-	if (f != NULL && f == w->w_file) {
+	*news = 0;
+	if (f != NULL && f->f_serial == w->w_file) {
+		bool counts = (w->w_event.events & EPOLL_ET) && f->f_ops->fo_news != NULL;
+
+		if (counts)
+			*news = f->f_ops->fo_news(f, bits);
 		now = f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT;
-		now &= (w->w_event.events & 0xffff) | POLLERR | POLLHUP;
-		if (w->w_event.events == EPOLL_ONESHOT)
+		now &= bits;
+		if (w->w_event.events == EPOLL_ONESHOT ||
+		    (counts && w->w_told && *news == w->w_news))
 			now = 0;
 	}
 	if (f != NULL)
@@ -227,7 +262,8 @@ static int collect_events(struct epoll *e, struct epoll_event *out, int max)
 	(void)lock_to_look(e);
 	for (p = &e->e_list; *p != NULL && n < max;) {
 		struct watch *w = *p;
-		int64_t now = watch_events(w);
+		uint64_t news;
+		int64_t now = watch_events(w, &news);
 
 		if (now == 0) {
 			p = &w->w_next;
@@ -239,6 +275,8 @@ static int collect_events(struct epoll *e, struct epoll_event *out, int max)
 			continue;
 		}
 		out[n++] = (struct epoll_event){ (uint32_t)now, w->w_event.data };
+		w->w_told = true;
+		w->w_news = news;
 		if (w->w_event.events & EPOLL_ONESHOT)
 			w->w_event.events = EPOLL_ONESHOT;
 		w->w_next = NULL;
@@ -257,11 +295,12 @@ static int epoll_poll(struct file *f)
 {
 	struct epoll *e = f->f_data;
 	bool ready = false;
+	uint64_t news;
 
 	if (!lock_to_look(e))
 		return 0;
 	for (const struct watch *w = e->e_list; w != NULL && !ready; w = w->w_next)
-		ready = watch_events(w) > 0;
+		ready = watch_events(w, &news) > 0;
 	unlock_looked_at(e);
 	return ready ? POLLIN : 0;
 }

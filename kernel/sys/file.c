@@ -470,6 +470,7 @@ int64_t sys_pipe2(const uint64_t *a)
 /* ---- eventfd ---- */
 struct event_count {
 	_Atomic uint64_t count;
+	_Atomic uint64_t added, taken; /* sched_lock to change: how often */
 	bool semaphore;
 	struct waitq wait;
 };
@@ -505,6 +506,7 @@ static int64_t event_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 		v = e->semaphore && e->count > 0 ? 1 : e->count;
 		e->count -= v;
 		if (v != 0) { /* there is room */
+			e->taken++;
 			wake_all(&e->wait);
 			wake_all(&poll_queue);
 		}
@@ -536,8 +538,10 @@ static int64_t event_write(struct file *f, const void *buf, uint64_t len, uint64
 		struct event_room room = { e, v };
 
 		irq = spin_lock(&sched_lock);
-		if ((added = event_has_room(&room)))
+		if ((added = event_has_room(&room))) {
 			e->count += v;
+			e->added++;
+		}
 		wake_all(&e->wait);
 		wake_all(&poll_queue);
 		spin_unlock(&sched_lock, irq);
@@ -555,10 +559,17 @@ static int event_poll(struct file *f)
 
 	return (n != 0 ? POLLIN : 0) | (n < EVENT_MOST ? POLLOUT : 0);
 }
+static uint64_t event_news(struct file *f, int bits)
+{
+	const struct event_count *e = f->f_data;
+
+	return (bits & POLLIN ? e->added : 0) + (bits & POLLOUT ? e->taken : 0);
+}
 static void event_close(struct file *f) { kfree(f->f_data, sizeof(struct event_count)); }
 static const struct file_ops event_ops = { .fo_read = event_read,
 	.fo_write = event_write,
 	.fo_poll = event_poll,
+	.fo_news = event_news,
 	.fo_close = event_close };
 
 int64_t sys_eventfd2(const uint64_t *a)

@@ -98,6 +98,7 @@ static int64_t refuse_inet(struct socket *s, struct sockq *out, uint64_t len)
 		return -EPIPE;
 	s->s_error = EPIPE;
 	s->s_cut = true;
+	s->s_news++;
 	wake(&poll_queue);
 	return (int64_t)len;
 }
@@ -268,6 +269,19 @@ static int socket_poll(struct file *f)
 	}
 }
 
+static uint64_t socket_news(struct file *f, int bits)
+{
+	struct socket *s = f->f_data;
+	struct sockq *in = socket_queue(s, false), *out = socket_queue(s, true);
+	uint64_t n =
+	    s->s_news + (in != NULL && (bits & (POLLIN | POLLHUP | POLLRDHUP)) ? in->q_came : 0);
+
+	n += out != NULL && (bits & POLLOUT) ? out->q_freed : 0;
+	sockq_put(in);
+	sockq_put(out);
+	return n;
+}
+
 #define FIONREAD 0x541bu
 #define SIOCOUTQ 0x5411u
 
@@ -327,6 +341,7 @@ static const struct file_ops socket_ops = {
 	.fo_write = socket_write,
 	.fo_vector = socket_vector,
 	.fo_poll = socket_poll,
+	.fo_news = socket_news,
 	.fo_ioctl = socket_ioctl,
 	.fo_close = socket_close,
 };

@@ -49,6 +49,7 @@ struct socket {
 	 */
 	struct file *s_first, *s_last, *s_behind;
 	_Atomic unsigned s_queued; /* names_lock to change: the line's length */
+	_Atomic uint64_t s_news;   /* how often one came into line, or the socket's state changed */
 	unsigned s_backlog;        /* names_lock */
 	int s_peer_pid; /* names_lock: of the process that connected, listened, or made the pair */
 	int s_pid;      /* names_lock: of the process that listens */

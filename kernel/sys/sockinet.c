@@ -241,8 +241,10 @@ int64_t inet_find_queue(struct socket *s, const struct sockname *to, struct sock
 	}
 	/* the machine of the receiver tells a connected sender, whose next call says so */
 	if (err == 0 && *q == NULL && s->s_state == SOCKET_CONNECTED &&
-	    is_same_name(&n, &s->s_peer))
+	    is_same_name(&n, &s->s_peer)) {
 		s->s_error = ECONNREFUSED;
+		s->s_news++;
+	}
 	mach_mutex_exit(&names_lock);
 	return err;
 }

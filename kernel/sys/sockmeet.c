@@ -104,6 +104,7 @@ static void put_in_line(struct socket *l, struct file *other)
 		l->s_first = other;
 	l->s_last = other;
 	l->s_queued++;
+	l->s_news++;
 	wake(&l->s_wait);
 	wake(&poll_queue);
 }
@@ -141,6 +142,7 @@ static int64_t connect_to(struct socket *s, struct socket *l, const struct sockn
 	s->s_out = out;
 	mach_mutex_exit(&s->s_lock);
 	s->s_state = SOCKET_CONNECTED;
+	s->s_news++;
 	put_in_line(l, other);
 	return 0;
 }
@@ -265,6 +267,7 @@ static int64_t connect_inet(struct file *f, struct sockname *n)
 		return err;
 	mach_mutex_enter(&names_lock);
 	s->s_begun = true;
+	s->s_news++;
 	s->s_error = (int)-err;
 	mach_mutex_exit(&names_lock);
 	return -EINPROGRESS;

@@ -272,6 +272,7 @@ bool sockq_end_reading(struct sockq *q)
 
 	mach_mutex_enter(&q->q_lock);
 	q->q_no_reader = true;
+	q->q_freed++;
 	c = take_all(q);
 	mach_mutex_exit(&q->q_lock);
 	free_chunks(c);
@@ -285,6 +286,7 @@ void sockq_end_writing(struct sockq *q, bool reset)
 	if (reset && q->q_reset == RESET_NONE)
 		q->q_reset = RESET_NEW;
 	q->q_no_writer = true;
+	q->q_came++;
 	mach_mutex_exit(&q->q_lock);
 	wake_queue(q);
 }
@@ -379,6 +381,7 @@ static int put_chunks(struct sockq *q, struct chunk *c)
 			q->q_last = c;
 		}
 	}
+	q->q_came += err == 0;
 	mach_mutex_exit(&q->q_lock);
 	return err;
 }
@@ -442,6 +445,7 @@ static void drop_first(struct sockq *q, struct chunk **gone)
 	q->q_first = c->c_next;
 	if (q->q_first == NULL)
 		q->q_last = NULL;
+	q->q_freed += q->q_used >= SOCKQ_BYTES && q->q_used - chunk_bytes(c->c_room) < SOCKQ_BYTES;
 	q->q_used -= chunk_bytes(c->c_room);
 	c->c_next = *gone;
 	*gone = c;

@@ -37,6 +37,8 @@ struct sockq {
 	    q_no_writer; /* q_lock to change: what is sent is refused; nothing more will come */
 	_Atomic enum sockq_reset
 	    q_reset; /* q_lock to change: at the end the receiver is told of ECONNRESET, once */
+	/* q_lock to change: how often bytes or the end came, and a full queue got room or lost its reader */
+	_Atomic uint64_t q_came, q_freed;
 	struct waitq q_wait; /* any of these changed */
 };
 

@@ -40,6 +40,7 @@ extern const struct test event_tests[];      /* programs_event.c */
 extern const struct test file_tests[];       /* programs_file.c */
 extern const struct test socket_tests[];     /* programs_socket.c */
 extern const struct test inet_tests[];       /* programs_inet.c */
+extern const struct test edge_tests[];       /* programs_edge.c */
 extern const struct test notify_tests[];     /* programs_notify.c */
 extern const struct test sem_tests[];        /* programs_sem.c */
 extern const struct test deny_tests[];       /* programs_deny.c: by name only */
