@@ -134,6 +134,7 @@ for what in "$@"; do
 	esac
 done
 [ -d "$dir/extra" ] && cp -a "$dir/extra/." "$root/"
+chmod 1777 "$root/tmp"
 printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
 printf 'root:x:0:\n' >"$root/etc/group"
 rm -f "$dir/root.img" "$dir/swap.img"

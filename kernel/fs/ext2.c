@@ -492,8 +492,8 @@ static int inode_load(uint64_t ino, struct ext2_inode **ep)
 		return err;
 	if (d.d_mode == 0 || (e = inode_new(ino, d.d_mode)) == NULL)
 		return d.d_mode == 0 ? -ENOENT : -ENOMEM;
-	e->e_inode.i_uid = d.d_uid;
-	e->e_inode.i_gid = d.d_gid;
+	e->e_inode.i_uid = d.d_uid | (uint32_t)d.d_uid_high << 16;
+	e->e_inode.i_gid = d.d_gid | (uint32_t)d.d_gid_high << 16;
 	e->e_inode.i_nlink = d.d_nlink;
 	e->e_inode.i_size =
 	    d.d_size | ((d.d_mode & S_IFMT) == S_IFREG ? (uint64_t)d.d_size_high << 32 : 0);
@@ -640,6 +640,8 @@ static int flush_inode(struct ext2_inode *e)
 	d.d_mode = (uint16_t)i->i_mode;
 	d.d_uid = (uint16_t)i->i_uid;
 	d.d_gid = (uint16_t)i->i_gid;
+	d.d_uid_high = (uint16_t)(i->i_uid >> 16);
+	d.d_gid_high = (uint16_t)(i->i_gid >> 16);
 	d.d_size = (uint32_t)i->i_size;
 	d.d_size_high = inode_type(i) == S_IFREG ? (uint32_t)(i->i_size >> 32) : 0;
 	d.d_atime = i->i_atime;

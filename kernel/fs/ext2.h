@@ -35,7 +35,9 @@ struct ext2_dinode {
 	uint32_t d_size, d_atime, d_ctime, d_mtime, d_dtime;
 	uint16_t d_gid, d_nlink;
 	uint32_t d_blocks, d_flags, d_osd1, d_block[15], d_generation, d_acl, d_size_high, d_faddr;
-	uint8_t d_osd2[12];
+	uint32_t d_osd2;
+	uint16_t d_uid_high, d_gid_high;
+	uint32_t d_osd3;
 };
 _Static_assert(sizeof(struct ext2_dinode) == 128, "as on disk");
 struct ext2_dirent {

@@ -47,9 +47,31 @@ void inode_init(struct inode *i, const struct vnode_ops *vops, const struct inod
 	i->i_fs = fs;
 	i->i_ino = ino;
 	i->i_mode = mode;
+	i->i_uid = cred_current()->c_euid;
+	i->i_gid = cred_current()->c_egid;
 	i->i_nlink = 1;
 	i->i_atime = i->i_mtime = i->i_ctime = vfs_now();
 	mach_mutex_init(&i->i_lock, 2, "inode");
+}
+
+int inode_may_remove(const struct inode *dir, const struct inode *i)
+{
+	int err = inode_may(dir, MAY_WRITE | MAY_EXEC);
+
+	if (err == 0 && (dir->i_mode & S_ISVTX) && inode_owned(i) != 0)
+		err = inode_owned(dir);
+	return err;
+}
+
+void inode_inherit_group(const struct inode *dir, struct inode *i)
+{
+	if (!(dir->i_mode & S_ISGID))
+		return;
+	i->i_gid = dir->i_gid;
+	if (inode_type(i) == S_IFDIR)
+		i->i_mode |= S_ISGID;
+	if (i->i_ops->io_changed != NULL)
+		i->i_ops->io_changed(i);
 }
 
 static unsigned hash_of(unsigned fs, uint64_t ino)

@@ -23,11 +23,20 @@ static int open_kind(struct inode *i, struct file *f)
 	}
 }
 
+/* What must be permitted, by the flags of open(). */
+static unsigned rights_to_open(unsigned flags)
+{
+	static const unsigned rights[] = { MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE,
+		MAY_READ | MAY_WRITE };
+
+	return rights[flags & O_ACCMODE] | (flags & O_TRUNC ? MAY_WRITE : 0);
+}
+
 /*
  * Makes the zeroed memory f an open file of the inode. The file takes over the inode's reference, unless
- * the function returns an error.
+ * the function returns an error. made: the inode is new, and its mode binds only those who open it later.
  */
-static int open_inode(struct inode *i, unsigned flags, struct file *f)
+static int open_inode(struct inode *i, unsigned flags, bool made, struct file *f)
 {
 	int err = 0;
 
@@ -40,6 +49,8 @@ static int open_inode(struct inode *i, unsigned flags, struct file *f)
 		return -ENOTDIR;
 	if (inode_type(i) == S_IFLNK)
 		return -ELOOP;
+	if (!made && (err = inode_may(i, rights_to_open(flags))) != 0)
+		return err;
 	if ((flags & O_TRUNC) && inode_type(i) == S_IFREG && i->i_ops->io_truncate != NULL) {
 		mach_mutex_enter(&i->i_lock);
 		err = i->i_ops->io_truncate(i, 0);
@@ -50,12 +61,28 @@ static int open_inode(struct inode *i, unsigned flags, struct file *f)
 	return err != 0 ? err : open_kind(i, f);
 }
 
+/* Makes a file in the directory, where its name is free. vfs_lock held. */
+static int create_in(
+    struct inode *dir, const char *name, unsigned mode, uint64_t rdev, struct inode **ip)
+{
+	int err = inode_may(dir, MAY_WRITE | MAY_EXEC);
+
+	if (err == 0)
+		err = dir->i_ops->io_create(dir, name, strlen(name), mode, rdev, ip);
+	if (err != 0)
+		return err;
+	inode_inherit_group(dir, *ip);
+	(*ip)->i_parent = dir->i_ino;
+	notify_entry(dir, name, *ip, IN_CREATE, 0);
+	return 0;
+}
+
 /*
  * Finds the last component of the path, which may be a link, or makes a file of that name. *at: where the path starts, a reference or
  * NULL; the path's directory takes its place.
  */
-static int find_or_create(
-    struct inode **at, const char *path, unsigned flags, unsigned mode, struct inode **ip)
+static int find_or_create(struct inode **at, const char *path, unsigned flags, unsigned mode,
+    struct inode **ip, bool *made)
 {
 	char *name = kalloc(NAME_MAX + 1);
 	struct inode *dir;
@@ -77,10 +104,8 @@ static int find_or_create(
 		} else if (err == -ENOENT) {
 			err = dir->i_ops->io_create == NULL
 			    ? -EACCES
-			    : dir->i_ops->io_create(
-				  dir, name, strlen(name), S_IFREG | (mode & 07777), 0, ip);
-			if (err == 0)
-				notify_entry(dir, name, *ip, IN_CREATE, 0);
+			    : create_in(dir, name, S_IFREG | (mode & 07777), 0, ip);
+			*made = err == 0;
 		}
 		if (err == 0)
 			(*ip)->i_parent = dir->i_ino;
@@ -93,12 +118,12 @@ static int find_or_create(
 }
 
 /* Makes the file if it does not exist: if the path is that of links, the file that the last of them names. */
-static int create_file(
-    struct inode *start, const char *path, unsigned flags, unsigned mode, struct inode **ip)
+static int create_file(struct inode *start, const char *path, unsigned flags, unsigned mode,
+    struct inode **ip, bool *made)
 {
 	struct inode *at = start != NULL ? inode_hold(start) : NULL;
 	char *target = kalloc(PATH_MAX);
-	int err = target != NULL ? find_or_create(&at, path, flags, mode, ip) : -ENOMEM;
+	int err = target != NULL ? find_or_create(&at, path, flags, mode, ip, made) : -ENOMEM;
 
 	for (unsigned links = 0; err == 0 && inode_type(*ip) == S_IFLNK; links++) {
 		int n = links < MAXLINKS ? (*ip)->i_ops->io_readlink(*ip, target, PATH_MAX - 1)
@@ -108,7 +133,7 @@ static int create_file(
 		if ((err = n < 0 ? n : 0) != 0)
 			break;
 		target[n] = '\0';
-		err = find_or_create(&at, target, flags, mode, ip);
+		err = find_or_create(&at, target, flags, mode, ip, made);
 	}
 	kfree(target, PATH_MAX);
 	inode_put(at);
@@ -120,6 +145,7 @@ int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mod
 	/* before a file is made: for want of memory later the file would stay */
 	struct file *f = kzalloc(sizeof(*f));
 	struct inode *i = NULL;
+	bool made = false;
 	int err;
 
 	if (f == NULL)
@@ -131,8 +157,8 @@ int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mod
 		err = -EEXIST;
 	}
 	if (err == -ENOENT && (flags & O_CREAT))
-		err = create_file(start, path, flags, mode, &i);
-	if (err == 0 && (err = open_inode(i, flags, f)) != 0)
+		err = create_file(start, path, flags, mode, &i, &made);
+	if (err == 0 && (err = open_inode(i, flags, made, f)) != 0)
 		inode_put(i);
 	if (err != 0) {
 		kfree(f, sizeof(*f));
@@ -160,9 +186,7 @@ static int make_in(
 	}
 	if (err != -ENOENT)
 		return err;
-	return dir->i_ops->io_create == NULL
-	    ? -EPERM
-	    : dir->i_ops->io_create(dir, last, strlen(last), mode, rdev, ip);
+	return dir->i_ops->io_create == NULL ? -EPERM : create_in(dir, last, mode, rdev, ip);
 }
 
 int vfs_make(struct inode *start, const char *path, unsigned mode, uint64_t rdev, struct inode **ip)
@@ -173,10 +197,7 @@ int vfs_make(struct inode *start, const char *path, unsigned mode, uint64_t rdev
 
 	if (err == 0) {
 		mach_mutex_enter(&vfs_lock);
-		if ((err = make_in(dir, last, mode, rdev, ip)) == 0) {
-			(*ip)->i_parent = dir->i_ino;
-			notify_entry(dir, last, *ip, IN_CREATE, 0);
-		}
+		err = make_in(dir, last, mode, rdev, ip);
 		mach_mutex_exit(&vfs_lock);
 		inode_put(dir);
 	}

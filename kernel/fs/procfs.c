@@ -60,7 +60,7 @@ static const struct entry {
 	{ "maps", W_MAPS, S_IFREG | 0444 }, { "smaps", W_SMAPS, S_IFREG | 0444 }, { "status", W_STATUS, S_IFREG | 0444 },
 	{ "stat", W_PSTAT, S_IFREG | 0444 }, { "statm", W_STATM, S_IFREG | 0444 }, { "cmdline", W_CMDLINE, S_IFREG | 0444 },
 	{ "comm", W_COMM, S_IFREG | 0644 }, { "exe", W_EXE, S_IFLNK | 0777 }, { "cwd", W_CWD, S_IFLNK | 0777 },
-	{ "fd", W_FD, S_IFDIR | 0555 }, { "mounts", W_MOUNTS, S_IFREG | 0444 },
+	{ "fd", W_FD, S_IFDIR | 0500 }, { "mounts", W_MOUNTS, S_IFREG | 0444 },
 }, sys_entries[] = { { "vm", W_SYSVM, S_IFDIR | 0555 } }, sysvm_entries[] = { { "overcommit_memory", W_OVERCOMMIT, S_IFREG | 0644 } };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -69,6 +69,18 @@ static const struct inode_ops dir_ops, text_ops, link_ops, file_link_ops;
 
 static enum what what_of(const struct inode *i) { return (enum what)(i->i_ino >> 32 & 0xff); }
 static int pid_of(const struct inode *i) { return (int)(uint32_t)i->i_ino; }
+
+/* The files of a process belong to its effective user and group, all others to root. */
+static void owner_of(int pid, unsigned *uid, unsigned *gid)
+{
+	const struct proc *p;
+
+	mach_mutex_enter(&proc_lock);
+	p = pid != 0 ? proc_find(pid) : NULL;
+	*uid = p != NULL ? p->p_cred.c_euid : 0;
+	*gid = p != NULL ? p->p_cred.c_egid : 0;
+	mach_mutex_exit(&proc_lock);
+}
 
 static int make_inode(enum what w, int pid, unsigned mode, uint64_t extra, struct inode **ip)
 {
@@ -83,6 +95,7 @@ static int make_inode(enum what w, int pid, unsigned mode, uint64_t extra, struc
 		ops = w == W_EXE || w == W_FDLINK ? &file_link_ops : &link_ops;
 	inode_init(i, &none_vnode_ops, ops, PROC_FS,
 	    extra << 40 | (uint64_t)w << 32 | (uint32_t)pid, mode);
+	owner_of(pid, &i->i_uid, &i->i_gid);
 	*ip = i;
 	return 0;
 }
@@ -462,6 +475,15 @@ static const char *state_of(const struct proc *p)
 	return p->p_stopped ? "T (stopped)" : "R (running)";
 }
 
+static void text_ids(struct text *x, const struct cred *c)
+{
+	text_printf(x, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nGroups:\t", c->c_uid, c->c_euid,
+	    c->c_suid, c->c_euid, c->c_gid, c->c_egid, c->c_sgid, c->c_egid);
+	for (unsigned i = 0; i < c->c_ngroups; i++)
+		text_printf(x, "%u ", c->c_groups[i]);
+	text_printf(x, "\n");
+}
+
 static void text_proc(struct text *x, enum what w, struct proc *p, struct as *as)
 {
 	struct as_usage u = { 0 };
@@ -475,10 +497,9 @@ static void text_proc(struct text *x, enum what w, struct proc *p, struct as *as
 			text_maps(x, as, p, w == W_MAPS);
 		break;
 	case W_STATUS:
-		text_printf(x,
-		    "Name:\t%s\nState:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n",
-		    p->p_comm, state_of(p), p->p_pid, p->p_pid,
-		    p->p_parent != NULL ? p->p_parent->p_pid : 0);
+		text_printf(x, "Name:\t%s\nState:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\n", p->p_comm,
+		    state_of(p), p->p_pid, p->p_pid, p->p_parent != NULL ? p->p_parent->p_pid : 0);
+		text_ids(x, &p->p_cred);
 		text_printf(x, "VmSize:\t%8lu kB\nVmLck:\t%8lu kB\nVmRSS:\t%8lu kB\nThreads:\t%u\n",
 		    u.au_size >> 10, u.au_locked * 4, u.au_rss * 4, p->p_nthreads);
 		break;

@@ -6,7 +6,7 @@
  * pair of inodes. One thread makes all mounts at the start, and they stay.
  *
  * Lock order: vfs_lock, i_lock, the file system's own, icache_lock; all sleep and all are outside of the vm's.
- * Left out: permissions (every program is root), a cache of names, unmounting.
+ * Left out: a cache of names, unmounting.
  */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"
@@ -178,6 +178,8 @@ static int walk_path(struct inode *start, const char *path, unsigned flags, char
 
 		end = skip_component(path, &after);
 		n = (size_t)(end - path);
+		if (inode_type(at) == S_IFDIR && (err = inode_may(at, MAY_EXEC)) != 0)
+			break;
 		if (*after == '\0' && last != NULL) {
 			if (n > NAME_MAX)
 				err = -ENAMETOOLONG;

@@ -7,6 +7,7 @@
 #define QUIRE_KERNEL_VFS_H
 
 #include "kernel/core/kernel.h"
+#include "kernel/proc/cred.h"
 
 /* Linux's, as programs see them. */
 #define S_IFMT 0170000u
@@ -17,6 +18,9 @@
 #define S_IFDIR 0040000u
 #define S_IFCHR 0020000u
 #define S_IFIFO 0010000u
+#define S_ISUID 04000u
+#define S_ISGID 02000u
+#define S_ISVTX 01000u
 #define O_ACCMODE 3u
 #define O_WRONLY 1u
 #define O_RDWR 2u
@@ -111,6 +115,7 @@ struct inode {
 static inline struct inode *inode_of(struct vnode *vp) { return (struct inode *)(void *)vp; }
 static inline unsigned inode_type(const struct inode *i) { return i->i_mode & S_IFMT; }
 
+/* The inode belongs to the running program's effective user and group. */
 void inode_init(struct inode *, const struct vnode_ops *, const struct inode_ops *, unsigned fs,
     uint64_t ino, unsigned mode);
 static inline struct inode *inode_hold(struct inode *i)
@@ -119,6 +124,26 @@ static inline struct inode *inode_hold(struct inode *i)
 	return i;
 }
 void inode_put(struct inode *);
+/* Has the running program these rights (MAY_*) to the inode? 0 or -EACCES. */
+static inline int inode_may(const struct inode *i, unsigned want)
+{
+	return cred_may(cred_current(), i->i_uid, i->i_gid, i->i_mode, want);
+}
+/* May the running program change what only the owner may? 0 or -EPERM. */
+static inline int inode_owned(const struct inode *i)
+{
+	return cred_is_root() || cred_current()->c_euid == i->i_uid ? 0 : -EPERM;
+}
+/*
+ * May the running program remove or change the name of the inode in the directory? It needs the right to write to the
+ * directory; if that is sticky, the file or the directory must be its own. 0, -EACCES, -EPERM.
+ */
+int inode_may_remove(const struct inode *dir, const struct inode *);
+/*
+ * Gives a new inode the group of the directory if that has the bit of setgid, and to a new directory
+ * the bit, too. vfs_lock held.
+ */
+void inode_inherit_group(const struct inode *dir, struct inode *);
 /*
  * The cache of inodes that can be read again. find: returns a reference, or NULL. add: the cache
  * takes its own reference.

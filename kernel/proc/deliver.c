@@ -55,7 +55,7 @@ static void stop_process(struct proc *p, int sig)
 	}
 	spin_unlock(&sched_lock, irq);
 	if (stops && !(p->p_parent->p_sighand->sh_action[SIGCHLD].sa_flags & SA_NOCLDSTOP))
-		signal_queue_proc(p->p_parent, SIGCHLD, 5, (uint64_t)p->p_pid, (uint64_t)sig);
+		signal_queue_proc(p->p_parent, SIGCHLD, 5, cred_sender(p), (uint64_t)sig);
 	mach_mutex_exit(&proc_lock);
 	(void)wait_until(&p->p_cont, has_continued, p, 0, false);
 }

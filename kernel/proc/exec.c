@@ -53,6 +53,7 @@ struct image {
 	 * mapped headers
 	 */
 	uint64_t i_bias, i_end, i_phdr;
+	uint32_t i_euid, i_egid; /* the program's, by the file's mode */
 };
 
 static int read_at(struct inode *i, uint64_t off, void *buf, uint64_t len)
@@ -219,10 +220,13 @@ static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct 
 	for (unsigned i = envc; i-- > 0;)
 		words[n + i] = push_bytes(&s, envp[i], strlen(envp[i]) + 1);
 	n += envc + 1;
+	const struct cred *c = &p->p_cred;
+	bool secure = c->c_uid != im->i_euid || c->c_gid != im->i_egid;
 	const uint64_t aux[][2] = { { 3, im->i_phdr }, { 4, sizeof(struct phdr) },
 		{ 5, im->i_eh.e_phnum }, { 6, VM_PAGESIZE }, { 7, base }, { 8, 0 }, { 9, entry },
-		{ 11, 0 }, { 12, 0 }, { 13, 0 }, { 14, 0 }, { 15, platform }, { 16, ARCH_HWCAP },
-		{ 17, 100 }, { 23, 0 }, { 25, rnd }, { 31, execfn }, { 0, 0 } };
+		{ 11, c->c_uid }, { 12, im->i_euid }, { 13, c->c_gid }, { 14, im->i_egid },
+		{ 15, platform }, { 16, ARCH_HWCAP }, { 17, 100 }, { 23, secure }, { 25, rnd },
+		{ 31, execfn }, { 0, 0 } };
 	for (unsigned i = 0; i < sizeof(aux) / sizeof(aux[0]); i++) {
 		words[n++] = aux[i][0];
 		words[n++] = aux[i][1];
@@ -392,6 +396,7 @@ static int exec_image(
 	if (files != NULL)
 		proc_set_files(p, files);
 	p->p_stack_top = top;
+	cred_begin_program(im->i_euid, im->i_egid);
 	take_over(p, as);
 	timers_forget(p, false);
 	files_close_on_exec(p->p_files);
@@ -416,7 +421,7 @@ static int open_program(const char *path, struct inode **ip)
 	inode_put(cwd);
 	if (err != 0)
 		return err;
-	if (inode_type(*ip) != S_IFREG || !((*ip)->i_mode & 0111)) {
+	if (inode_type(*ip) != S_IFREG || inode_may(*ip, MAY_EXEC) != 0) {
 		inode_put(*ip);
 		return -EACCES;
 	}
@@ -431,6 +436,7 @@ static int exec_elf(struct inode *i, const char *path, char **argv, char **envp)
 	if (im == NULL)
 		return -ENOMEM;
 	im->i_inode = i;
+	cred_of_program(i->i_uid, i->i_gid, i->i_mode, &im->i_euid, &im->i_egid);
 	if ((err = image_read(im)) == 0 && im->i_interp[0] != '\0') {
 		loader = im + 1;
 		if ((err = open_program(im->i_interp, &loader->i_inode)) == 0)

@@ -74,7 +74,7 @@ static void tell_parent(struct proc *p, struct proc *parent)
 	int killed = p->p_status & 0x7f;
 
 	if (p->p_exit_signal != 0)
-		signal_queue_proc(parent, p->p_exit_signal, killed != 0 ? 2 : 1, (uint64_t)p->p_pid,
+		signal_queue_proc(parent, p->p_exit_signal, killed != 0 ? 2 : 1, cred_sender(p),
 		    (uint64_t)(killed != 0 ? killed : p->p_status >> 8));
 	if (p->p_exit_signal == SIGCHLD && proc_ignores_children(parent) && !p->p_by_vfork)
 		proc_free(p);

@@ -92,6 +92,7 @@ struct proc *proc_new(struct proc *parent)
 	p->p_pgid = parent->p_pgid;
 	p->p_sid = parent->p_sid;
 	p->p_umask = parent->p_umask;
+	p->p_cred = parent->p_cred;
 	memcpy(p->p_rlim, parent->p_rlim, sizeof(p->p_rlim));
 	memcpy(p->p_comm, parent->p_comm, sizeof(p->p_comm));
 	p->p_stack_top = parent->p_stack_top;

@@ -9,7 +9,7 @@
  * it.
  *
  * Locks: proc_lock (sleeps) guards the tree and the lists of threads; sched_lock guards states that
- * interrupts change. Left out: namespaces, users other than root, cgroups, ptrace.
+ * interrupts change. Left out: namespaces, cgroups, ptrace.
  */
 #include "kernel/proc/proc.h"
 

@@ -6,6 +6,7 @@
 #define QUIRE_KERNEL_PROC_H
 
 #include "kernel/core/kernel.h"
+#include "kernel/proc/cred.h"
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/timer.h"
 
@@ -143,6 +144,7 @@ struct proc {
 	int p_status; /* the status, as wait() returns it */
 	int p_exit_signal;
 	unsigned p_umask;
+	struct cred p_cred; /* cred.h */
 	struct rlimit p_rlim[RLIM_NLIMITS];
 	struct itimer p_itimers[ITIMERS]; /* timer.c */
 	struct ptimer *p_timers; /* ptimer_lock: timers of timer_create, by rising numbers */

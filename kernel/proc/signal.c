@@ -226,7 +226,7 @@ static void note_continue(struct proc *p, int sig)
 		wake_all(&p->p_parent->p_wait);
 		if (!(p->p_parent->p_sighand->sh_action[SIGCHLD].sa_flags & SA_NOCLDSTOP))
 			send_proc_locked(
-			    p->p_parent, SIGCHLD, 6, (uint64_t)p->p_pid, (uint64_t)SIGCONT);
+			    p->p_parent, SIGCHLD, 6, cred_sender(p), (uint64_t)SIGCONT);
 	}
 }
 

@@ -385,19 +385,22 @@ int64_t sys_memfd_create(const uint64_t *a)
 }
 
 /* ---- messages between spaces ---- */
-/* Returns the space of a process, with a reference; NULL: there is no such process. */
-static struct as *space_of(int pid)
+/* The space of a process, with a reference. -ESRCH: there is no such process; -EPERM. */
+static int64_t hold_space_of(int pid, struct as **as)
 {
 	struct proc *p;
-	struct as *as;
+	int64_t r = 0;
 
 	mach_mutex_enter(&proc_lock);
 	p = proc_find(pid);
-	as = p != NULL && !p->p_zombie ? p->p_as : NULL;
-	if (as != NULL)
-		as_hold(as);
+	if (p == NULL || p->p_zombie || p->p_as == NULL)
+		r = -ESRCH;
+	else if (!cred_may_control(p))
+		r = -EPERM;
+	else
+		as_hold(*as = p->p_as);
 	mach_mutex_exit(&proc_lock);
-	return as;
+	return r;
 }
 
 /*
@@ -444,9 +447,7 @@ static int64_t process_vm(const uint64_t *a, bool write)
 		return -EINVAL;
 	if ((r = copy_in_vector(a[1], a[2], &local)) == 0)
 		r = copy_in_vector(a[3], a[4], &remote);
-	if (r == 0 && (other = space_of((int)a[0])) == NULL)
-		r = -ESRCH;
-	else if (r == 0) {
+	if (r == 0 && (r = hold_space_of((int)a[0], &other)) == 0) {
 		r = copy_vectors(other, local, a[2], remote, a[4], write);
 		as_free(other);
 	}

@@ -27,14 +27,28 @@ static bool nice_of(const struct proc *p, const struct uthread *u, uint64_t whic
 	switch (which) {
 	case 0: return u->u_tid == ((int)who != 0 ? (int)who : this_uthread()->u_tid);
 	case 1: return p->p_pgid == ((int)who != 0 ? (int)who : this_proc()->p_pgid);
-	default: return (int)who == 0; /* every program is root's */
+	default:
+		return p->p_cred.c_uid ==
+		    ((int)who != 0 ? (uint32_t)who : this_proc()->p_cred.c_uid);
 	}
 }
 
-/* Sets the nice value, if set, of all threads that are named; *least: the least of them. -ESRCH: none is. */
+/* May the running program set that value? 0, -EPERM: not of this process; -EACCES: it is less than the present one. */
+static int64_t may_set_nice(const struct proc *p, const struct uthread *u, int nice)
+{
+	if (!cred_may_schedule(p))
+		return -EPERM;
+	return nice < u->u_nice && !cred_is_root() ? -EACCES : 0;
+}
+
+/*
+ * Sets the nice value, if set, of all threads that are named; *least: the least of them. -ESRCH: none is; or why the last that
+ * was not set was not.
+ */
 static int64_t nice_all(uint64_t which, uint64_t who, bool set, int nice, int *least)
 {
-	int64_t r = -ESRCH;
+	int64_t r, refused = 0;
+	bool found = false;
 
 	if (which > 2)
 		return -EINVAL;
@@ -43,14 +57,16 @@ static int64_t nice_all(uint64_t which, uint64_t who, bool set, int nice, int *l
 		for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next) {
 			if (!nice_of(p, u, which, who))
 				continue;
-			if (set)
+			if (set && (r = may_set_nice(p, u, nice)) != 0)
+				refused = r;
+			else if (set)
 				u->u_nice = nice;
-			*least = r != 0 || u->u_nice < *least ? u->u_nice : *least;
-			r = 0;
+			*least = !found || u->u_nice < *least ? u->u_nice : *least;
+			found = true;
 		}
 	}
 	mach_mutex_exit(&proc_lock);
-	return r;
+	return found ? refused : -ESRCH;
 }
 
 int64_t sys_getpriority(const uint64_t *a)
@@ -104,6 +120,10 @@ static int64_t set_scheduler(uint64_t tid, int policy, uint64_t param)
 	else if (r == 0 &&
 	    (policy == SCHED_FIFO || policy == SCHED_RR ? prio < 1 || prio > 99 : prio != 0))
 		r = -EINVAL;
+	if (r == 0 &&
+	    (!cred_may_schedule(u->u_proc) ||
+		((policy == SCHED_FIFO || policy == SCHED_RR) && !cred_is_root())))
+		r = -EPERM;
 	if (r == 0) {
 		u->u_policy = policy;
 		u->u_prio = prio;
@@ -167,34 +187,6 @@ int64_t sys_getcpu(const uint64_t *a)
 }
 int64_t sys_membarrier(const uint64_t *a) { return a[0] == 0 ? 0 : -EINVAL; }
 int64_t sys_personality(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-
-/* ---- identities: root ---- */
-static int64_t three_zeroes(const uint64_t *a)
-{
-	uint32_t zero = 0;
-
-	for (unsigned i = 0; i < 3; i++)
-		if (copy_out(a[i], &zero, sizeof(zero)) != 0)
-			return -EFAULT;
-	return 0;
-}
-int64_t sys_getresuid(const uint64_t *a) { return three_zeroes(a); }
-int64_t sys_getresgid(const uint64_t *a) { return three_zeroes(a); }
-int64_t sys_setreuid(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-int64_t sys_setregid(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-int64_t sys_setgroups(const uint64_t *a)
 {
 	(void)a;
 	return 0;
@@ -311,6 +303,7 @@ int64_t sys_rt_sigqueueinfo(const uint64_t *a)
 {
 	struct siginfo info;
 	struct proc *p;
+	int64_t r = 0;
 
 	if (copy_in(&info, a[2], sizeof(info)) != 0)
 		return -EFAULT;
@@ -319,11 +312,14 @@ int64_t sys_rt_sigqueueinfo(const uint64_t *a)
 	if (info.si_code >= 0 && (int)a[0] != this_proc()->p_pid)
 		return -EPERM; /* only the kernel sends signals with such codes */
 	mach_mutex_enter(&proc_lock);
-	if ((p = proc_find((int)a[0])) != NULL && a[1] != 0)
-		signal_queue_proc(
-		    p, (int)a[1], info.si_code, (uint32_t)info.kill.pid, info.kill.value);
+	if ((p = proc_find((int)a[0])) == NULL)
+		r = -ESRCH;
+	else if (!cred_may_signal(p, (int)a[1]))
+		r = -EPERM;
+	else if (a[1] != 0)
+		signal_queue_proc(p, (int)a[1], info.si_code, info.addr, info.kill.value);
 	mach_mutex_exit(&proc_lock);
-	return p == NULL ? -ESRCH : 0;
+	return r;
 }
 
 /* ---- files ---- */

@@ -257,7 +257,7 @@ static void notify_process(struct mqueue *q)
 	mach_mutex_enter(&proc_lock);
 	if (q->q_event.notify == SIGEV_SIGNAL && (p = proc_find(q->q_notify_pid)) != NULL)
 		signal_queue_proc(
-		    p, q->q_event.signo, SI_MESGQ, (uint64_t)this_proc()->p_pid, q->q_event.value);
+		    p, q->q_event.signo, SI_MESGQ, cred_sender(this_proc()), q->q_event.value);
 	mach_mutex_exit(&proc_lock);
 	q->q_notify_pid = 0;
 }

@@ -159,6 +159,7 @@ int64_t sys_fstat(const uint64_t *a)
 
 static int64_t access_at(uint64_t dirfd, uint64_t path, uint64_t mode, unsigned flags)
 {
+	struct cred real = *cred_current();
 	struct inode *i;
 	int64_t err = ((unsigned)mode & ~7u) != 0 ||
 		(flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_EACCESS)) != 0
@@ -167,8 +168,11 @@ static int64_t access_at(uint64_t dirfd, uint64_t path, uint64_t mode, unsigned 
 
 	if (err != 0)
 		return err;
-	if ((mode & 1) && inode_type(i) == S_IFREG && !(i->i_mode & 0111))
-		err = -EACCES;
+	if (!(flags & AT_EACCESS)) {
+		real.c_euid = real.c_uid;
+		real.c_egid = real.c_gid;
+	}
+	err = cred_may(&real, i->i_uid, i->i_gid, i->i_mode, (unsigned)mode);
 	inode_put(i);
 	return err;
 }
@@ -257,18 +261,39 @@ static int64_t of_name(uint64_t dirfd, uint64_t path, unsigned flags,
 
 static int64_t set_mode(struct inode *i, const uint64_t *args)
 {
+	unsigned mode = (unsigned)args[0] & 07777;
+
 	if (inode_type(i) == S_IFLNK)
 		return -EOPNOTSUPP;
-	i->i_mode = (i->i_mode & S_IFMT) | (unsigned)(args[0] & 07777);
+	if (inode_owned(i) != 0)
+		return -EPERM;
+	if (!cred_is_root() && !cred_has_group(cred_current(), i->i_gid))
+		mode &= ~S_ISGID;
+	i->i_mode = (i->i_mode & S_IFMT) | mode;
 	inode_changed(i);
 	return 0;
 }
+/* May the running program change the owner and the group to these? ~0: as it is. */
+static bool may_give(const struct inode *i, uint32_t uid, uint32_t gid)
+{
+	if (cred_is_root())
+		return true;
+	return cred_current()->c_euid == i->i_uid && (uid == ~0u || uid == i->i_uid) &&
+	    (gid == ~0u || gid == i->i_gid || cred_has_group(cred_current(), gid));
+}
 static int64_t set_owner(struct inode *i, const uint64_t *args)
 {
-	if ((uint32_t)args[0] != ~0u)
-		i->i_uid = (unsigned)args[0];
-	if ((uint32_t)args[1] != ~0u)
-		i->i_gid = (unsigned)args[1];
+	uint32_t uid = (uint32_t)args[0], gid = (uint32_t)args[1];
+
+	if (!may_give(i, uid, gid))
+		return -EPERM;
+	if (uid != ~0u)
+		i->i_uid = uid;
+	if (gid != ~0u)
+		i->i_gid = gid;
+	/* a program with other rights than its starter's must not come about by a new owner */
+	if (inode_type(i) != S_IFDIR)
+		i->i_mode &= ~(i->i_mode & 010 ? S_ISUID | S_ISGID : S_ISUID);
 	inode_changed(i);
 	return 0;
 }
@@ -285,6 +310,13 @@ static int64_t set_size(struct inode *i, const uint64_t *args)
 		notify_inode(i, IN_MODIFY);
 	return err;
 }
+/* For truncate(); ftruncate() has a file that is open for writing. */
+static int64_t set_size_of_named(struct inode *i, const uint64_t *args)
+{
+	int err = (int64_t)args[0] < 0 || inode_type(i) == S_IFDIR ? 0 : inode_may(i, MAY_WRITE);
+
+	return err != 0 ? err : set_size(i, args);
+}
 #define UTIME_NOW 0x3fffffffu
 #define UTIME_OMIT 0x3ffffffeu
 static bool is_part_of_second(uint64_t ns)
@@ -293,8 +325,14 @@ static bool is_part_of_second(uint64_t ns)
 }
 static int64_t set_times(struct inode *i, const uint64_t *t)
 {
+	bool now = t[1] == UTIME_NOW && t[3] == UTIME_NOW;
+
 	if (!is_part_of_second(t[1]) || !is_part_of_second(t[3]))
 		return -EINVAL;
+	if (t[1] == UTIME_OMIT && t[3] == UTIME_OMIT)
+		return 0;
+	if (inode_owned(i) != 0 && (!now || inode_may(i, MAY_WRITE) != 0))
+		return now ? -EACCES : -EPERM;
 	if (t[1] != UTIME_OMIT)
 		i->i_atime = t[1] == UTIME_NOW ? vfs_now() : (uint32_t)t[0];
 	if (t[3] != UTIME_OMIT)
@@ -320,7 +358,10 @@ int64_t sys_fchownat(const uint64_t *a)
 {
 	return of_name(a[0], a[1], (unsigned)a[4], set_owner, a + 2);
 }
-int64_t sys_truncate(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_size, a + 1); }
+int64_t sys_truncate(const uint64_t *a)
+{
+	return of_name(AT_FDCWD, a[0], 0, set_size_of_named, a + 1);
+}
 int64_t sys_ftruncate(const uint64_t *a)
 {
 	struct file *f = fd_get_open((int)a[0]);
@@ -478,6 +519,8 @@ static int64_t mknod_at(uint64_t dirfd, uint64_t path, uint64_t mode, uint64_t d
 	case S_IFDIR: return -EPERM;
 	default: return -EINVAL; /* io_create makes links, too, but a program's mknod must not */
 	}
+	if (((m & S_IFMT) == S_IFCHR || (m & S_IFMT) == S_IFBLK) && !cred_is_root())
+		return -EPERM;
 	return make_at(dirfd, path, m & ~this_proc()->p_umask, dev);
 }
 int64_t sys_mknod(const uint64_t *a) { return mknod_at(AT_FDCWD, a[0], a[1], a[2]); }
@@ -513,7 +556,8 @@ static int64_t unlink_at(uint64_t dirfd, uint64_t path, bool rmdir)
 		return err;
 	if (is_dots(s.s_last))
 		err = rmdir ? error_of_dots(s.s_last) : -EISDIR;
-	else if ((err = look_up(&s, &i)) == 0 && rmdir && vfs_is_covered(i))
+	else if ((err = look_up(&s, &i)) == 0 && (err = inode_may_remove(s.s_dir, i)) == 0 &&
+	    rmdir && vfs_is_covered(i))
 		err = -EBUSY;
 	else if (err == 0 && !rmdir && s.s_slashed && inode_type(i) != S_IFDIR)
 		err = -ENOTDIR;
@@ -561,7 +605,9 @@ static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t t
 		else if (err == -ENOENT)
 			err = s.s_dir->i_ops->io_link == NULL
 			    ? -EPERM
-			    : s.s_dir->i_ops->io_link(s.s_dir, s.s_last, strlen(s.s_last), i);
+			    : inode_may(s.s_dir, MAY_WRITE | MAY_EXEC);
+		if (err == 0)
+			err = s.s_dir->i_ops->io_link(s.s_dir, s.s_last, strlen(s.s_last), i);
 		if (err == 0) {
 			notify_self(i, IN_ATTRIB);
 			notify_entry(s.s_dir, s.s_last, i, IN_CREATE, 0);
@@ -592,6 +638,20 @@ static bool is_below(struct inode *dir, const struct inode *top)
 	return below;
 }
 
+/* A directory that gets another parent is changed itself: the entry "..". vfs_lock held. */
+static int may_move(
+    const struct spot *f, const struct inode *i, const struct spot *t, const struct inode *old)
+{
+	int err = inode_may_remove(f->s_dir, i);
+
+	if (err == 0)
+		err = old != NULL ? inode_may_remove(t->s_dir, old)
+				  : inode_may(t->s_dir, MAY_WRITE | MAY_EXEC);
+	if (err == 0 && inode_type(i) == S_IFDIR && f->s_dir != t->s_dir)
+		err = inode_may(i, MAY_WRITE);
+	return err;
+}
+
 /* vfs_lock held. old: the inode that has the new name now; NULL: none. */
 static int move_name(const struct spot *f, struct inode *i, const struct spot *t, struct inode *old)
 {
@@ -602,6 +662,8 @@ static int move_name(const struct spot *f, struct inode *i, const struct spot *t
 	if (f->s_dir->i_ops->io_rename == NULL ||
 	    t->s_dir->i_ops->io_rename != f->s_dir->i_ops->io_rename)
 		return -EXDEV;
+	if ((err = may_move(f, i, t, old)) != 0)
+		return err;
 	if (inode_type(i) != S_IFDIR && (f->s_slashed || t->s_slashed))
 		return -ENOTDIR;
 	if (inode_type(i) == S_IFDIR && is_below(t->s_dir, i))
@@ -780,21 +842,22 @@ int64_t sys_getcwd(const uint64_t *a)
 /* Sets the process's directory at *place, p_cwd or p_root, to i, whose reference is taken over. */
 static int64_t set_dir(struct inode **place, struct inode *i)
 {
-	if (inode_type(i) != S_IFDIR) {
+	int err = inode_type(i) != S_IFDIR ? -ENOTDIR : inode_may(i, MAY_EXEC);
+
+	if (err != 0) {
 		inode_put(i);
-		return -ENOTDIR;
+		return err;
 	}
 	proc_set_inode(place, i);
 	return 0;
 }
-static int64_t set_dir_by_path(struct inode **place, uint64_t path)
+int64_t sys_chdir(const uint64_t *a)
 {
 	struct inode *i;
-	int64_t err = find_inode(AT_FDCWD, path, 0, &i);
+	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
 
-	return err != 0 ? err : set_dir(place, i);
+	return err != 0 ? err : set_dir(&this_proc()->p_cwd, i);
 }
-int64_t sys_chdir(const uint64_t *a) { return set_dir_by_path(&this_proc()->p_cwd, a[0]); }
 int64_t sys_fchdir(const uint64_t *a)
 {
 	struct file *f = fd_get((int)a[0]);
@@ -806,7 +869,17 @@ int64_t sys_fchdir(const uint64_t *a)
 	file_put(f);
 	return set_dir(&this_proc()->p_cwd, i);
 }
-int64_t sys_chroot(const uint64_t *a) { return set_dir_by_path(&this_proc()->p_root, a[0]); }
+int64_t sys_chroot(const uint64_t *a)
+{
+	struct inode *i;
+	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
+
+	if (err == 0 && !cred_is_root()) {
+		inode_put(i);
+		err = -EPERM;
+	}
+	return err != 0 ? err : set_dir(&this_proc()->p_root, i);
+}
 
 int64_t sys_umask(const uint64_t *a)
 {

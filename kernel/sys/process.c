@@ -128,43 +128,6 @@ int64_t sys_getppid(const uint64_t *a)
 	(void)a;
 	return this_proc()->p_parent != NULL ? this_proc()->p_parent->p_pid : 0;
 }
-int64_t sys_getuid(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-int64_t sys_getgid(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-int64_t sys_geteuid(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-int64_t sys_getegid(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-int64_t sys_setuid(const uint64_t *a) { return a[0] == 0 ? 0 : -EPERM; }
-int64_t sys_setgid(const uint64_t *a) { return a[0] == 0 ? 0 : -EPERM; }
-int64_t sys_setresuid(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-int64_t sys_setresgid(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
-int64_t sys_getgroups(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
 int64_t sys_getpgrp(const uint64_t *a)
 {
 	(void)a;
@@ -407,8 +370,8 @@ static bool kill_means(int pid, const struct proc *p)
 
 int64_t sys_kill(const uint64_t *a)
 {
-	int pid = (int)a[0], sig = (int)a[1], me = this_proc()->p_pid;
-	bool found = false;
+	int pid = (int)a[0], sig = (int)a[1];
+	int64_t r = -ESRCH;
 
 	if (sig < 0 || sig > NSIG)
 		return -EINVAL;
@@ -416,28 +379,37 @@ int64_t sys_kill(const uint64_t *a)
 	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
 		if (!kill_means(pid, p))
 			continue;
-		found = true;
+		if (!cred_may_signal(p, sig)) {
+			r = r == 0 ? 0 : -EPERM;
+			continue;
+		}
+		r = 0;
 		if (sig != 0)
-			signal_send_proc(p, sig, 0, (uint64_t)me);
+			signal_send_proc(p, sig, 0, cred_sender(this_proc()));
 	}
 	mach_mutex_exit(&proc_lock);
-	return found ? 0 : -ESRCH;
+	return r;
 }
 
 /* pid: the process that the thread must belong to; 0: any. */
 static int64_t thread_kill(int pid, int tid, int sig)
 {
 	struct uthread *u;
+	int64_t r = 0;
 
 	if (sig < 0 || sig > NSIG)
 		return -EINVAL;
 	mach_mutex_enter(&proc_lock);
 	if ((u = uthread_find(tid)) != NULL && pid != 0 && u->u_proc->p_pid != pid)
 		u = NULL;
-	if (u != NULL && sig != 0)
-		signal_send_uthread(u, sig, -6, (uint64_t)this_proc()->p_pid);
+	if (u == NULL)
+		r = -ESRCH;
+	else if (!cred_may_signal(u->u_proc, sig))
+		r = -EPERM;
+	else if (sig != 0)
+		signal_send_uthread(u, sig, -6, cred_sender(this_proc()));
 	mach_mutex_exit(&proc_lock);
-	return u == NULL ? -ESRCH : 0;
+	return r;
 }
 int64_t sys_tkill(const uint64_t *a)
 {
@@ -511,6 +483,8 @@ int64_t sys_clock_settime(const uint64_t *a)
 		return -EFAULT;
 	if ((int)a[0] < 0 || a[0] == 2 || a[0] == 3)
 		return -EPERM;
+	if (a[0] == 0 && !cred_is_root())
+		return -EPERM;
 	return a[0] == 0 ? set_wall(t[0], t[1]) : -EINVAL;
 }
 int64_t sys_settimeofday(const uint64_t *a)
@@ -521,6 +495,8 @@ int64_t sys_settimeofday(const uint64_t *a)
 		return 0; /* the time zone has no effect */
 	if (copy_in(t, a[0], sizeof(t)) != 0)
 		return -EFAULT;
+	if (!cred_is_root())
+		return -EPERM;
 	return t[1] >= 1000000 ? -EINVAL : set_wall(t[0], t[1] * 1000);
 }
 int64_t sys_gettimeofday(const uint64_t *a) { return give_time(a[0], wall_ns(), 1000); }
@@ -672,7 +648,7 @@ int64_t sys_prlimit64(const uint64_t *a)
 			return -EFAULT;
 		if (new.cur > new.max)
 			return -EINVAL;
-		if (a[1] == 7 && new.max > FILES_MOST)
+		if ((a[1] == 7 && new.max > FILES_MOST) || (new.max > old.max && !cred_is_root()))
 			return -EPERM;
 		p->p_rlim[a[1]] = new;
 		if (a[1] == 9 || a[1] == 8)
@@ -698,6 +674,8 @@ int64_t sys_sethostname(const uint64_t *a)
 {
 	char name[HOSTNAME_MAX + 1] = "";
 
+	if (!cred_is_root())
+		return -EPERM;
 	if (a[1] > HOSTNAME_MAX)
 		return -EINVAL;
 	if (copy_in(name, a[0], a[1]) != 0)
@@ -719,6 +697,8 @@ int64_t sys_reboot(const uint64_t *a)
 	static const uint32_t second[] = { 672274793, 85072278, 369367448, 537993216 };
 	bool known = false;
 
+	if (!cred_is_root())
+		return -EPERM;
 	for (unsigned i = 0; i < sizeof(second) / sizeof(*second); i++)
 		known |= (uint32_t)a[1] == second[i];
 	if ((uint32_t)a[0] != 0xfee1dead || !known)

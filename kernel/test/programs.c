@@ -704,10 +704,11 @@ int main(int argc, char **argv)
 	    run_tests(inet_tests, argc, argv) + run_tests(edge_tests, argc, argv) +
 	    run_tests(sem_tests, argc, argv) + run_tests(cpu_tests, argc, argv) +
 	    run_tests(avx_tests, argc, argv) + run_tests(message_tests, argc, argv) +
-	    run_tests(notify_tests, argc, argv) + run_tests(errno_tests, argc, argv) +
+	    run_tests(notify_tests, argc, argv) + run_tests(errno_tests, argc, argv) + run_tests(cred_tests, argc, argv) +
 	    (argc > 1 ? run_tests(stress_tests, argc, argv) + run_tests(deny_tests, argc, argv) +
 			run_tests(inner_tests, argc, argv) +
 			run_tests(race_inner_tests, argc, argv) +
+			run_tests(cred_inner_tests, argc, argv) +
 			run_tests(cpu_inner_tests, argc, argv) + run_tests(long_tests, argc, argv)
 		      : 0);
 }

@@ -46,6 +46,8 @@ extern const struct test sem_tests[];        /* programs_sem.c */
 extern const struct test deny_tests[];       /* programs_deny.c: by name only */
 extern const struct test cpu_tests[];        /* programs_cpu.c */
 extern const struct test cpu_inner_tests[];  /* programs_cpu.c: run by other tests, by name only */
+extern const struct test cred_tests[];       /* programs_cred.c: natively for root only */
+extern const struct test cred_inner_tests[]; /* programs_cred.c: run by other tests, by name only */
 extern const struct test errno_tests[];      /* programs_errno.c */
 extern const struct test avx_tests[];        /* programs_avx.c */
 extern const struct test message_tests[];    /* programs_message.c */
