@@ -38,6 +38,7 @@
 #include "sys/linux/sys.h"
 
 /* ---- process_madvise ---- */
+#define FEW 16u                   /* vectors that fit on the stack */
 #define PIECES 1024u              /* UIO_MAXIOV: the kernel takes no more */
 #define PIDFD_SELF_FIRST (-10001) /* PIDFD_SELF_THREAD_GROUP, PIDFD_SELF_THREAD */
 #define PIDFD_SELF_LAST (-10000)
@@ -102,35 +103,51 @@ static long try_advice(const long *a)
 	return r < 0 ? r : 0;
 }
 
+/* Advises the n vectors, which are in memory of the runtime, as the kernel does. */
+static long advise_vectors(const long *a, const struct iovec *v, size_t n)
+{
+	long done = 0, r;
+
+	for (size_t i = 0; i < n; i++)
+		if ((long)v[i].iov_len < 0)
+			return -EINVAL;
+	while (n > 0 && v[n - 1].iov_len == 0) /* empty vectors at the end are not looked at */
+		n--;
+	if (a[2] != MADV_HWPOISON && a[2] != MADV_SOFT_OFFLINE && (r = try_advice(a)) != 0)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		if ((r = host_madvise(v[i].iov_base, v[i].iov_len, (int)a[2])) != 0)
+			return done > 0 ? done : r;
+		done += (long)v[i].iov_len;
+	}
+	return done;
+}
+
+/*
+ * The kernel reads all vectors before it acts, and so does this function: the advice may be about
+ * the list's own memory.
+ */
 long compound_process_madvise(const long *a)
 {
-	const struct iovec *list = (const struct iovec *)a[4];
-	size_t n = (size_t)a[3];
-	struct iovec v;
-	size_t end = 0; /* empty vectors at the end are not looked at */
-	long done = 0, r;
+	size_t n = (size_t)a[3], bytes = n * sizeof(struct iovec);
+	struct iovec few[FEW], *v = few;
+	long r = -EFAULT;
 
 	if (n == 0 || n > PIECES || !names_self((int)a[5]))
 		return sys_call5(NR_process_madvise, a[5], a[4], a[3], a[2], a[1]);
-	for (size_t i = 0; i < n; i++) /* the kernel reads all vectors before it acts */
-		if (!args_read(&v, list + i, sizeof v))
-			return -EFAULT;
-		else if ((long)v.iov_len < 0)
-			return -EINVAL;
-		else if (v.iov_len != 0)
-			end = i + 1;
-	if (a[2] != MADV_HWPOISON && a[2] != MADV_SOFT_OFFLINE && (r = try_advice(a)) != 0)
-		return r;
-	for (size_t i = 0; i < end; i++) {
-		if (!args_read(&v, list + i, sizeof v))
-			r = -EFAULT;
-		else
-			r = host_madvise(v.iov_base, v.iov_len, (int)a[2]);
-		if (r != 0)
-			return done > 0 ? done : r;
-		done += (long)v.iov_len;
+	if (n > FEW) {
+		r = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (sys_failed(r))
+			return r;
+		v = (struct iovec *)r;
+		r = -EFAULT;
 	}
-	return done;
+	if (args_read(v, (const void *)a[4], bytes))
+		r = advise_vectors(a, v, n);
+	if (n > FEW)
+		(void)sys_call2(SYS_munmap, (long)v, (long)bytes);
+	return r;
 }
 
 /* ---- keys ---- */

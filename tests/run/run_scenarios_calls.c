@@ -47,6 +47,19 @@ static bool zero(const char *p, size_t len)
 	return true;
 }
 
+/* The kernel reads the list before it acts. The runtime once read each vector when its turn came. */
+static void purge_the_list_itself(int fd, unsigned n)
+{
+	char *p = map(2 * PAGE);
+	struct iovec *v = (struct iovec *)(void *)p;
+
+	memset(p + PAGE, 7, PAGE);
+	for (unsigned i = 0; i < n; i++)
+		v[i] = (struct iovec){ p + (i == 0 ? 0 : PAGE), PAGE };
+	report("the list's own memory", syscall(NR_process_madvise, fd, v, n, MADV_DONTNEED, 0));
+	printf("%u vectors: %d %d\n", n, p[0], p[PAGE]);
+}
+
 /*
  * Allocators purge this way: dropped contents once came back, as the runtime did not know the call.
  */
@@ -76,6 +89,8 @@ static int purge_by_process_madvise(void)
 	report("flags", syscall(NR_process_madvise, fd, v, 2, MADV_COLD, 1));
 	report("no descriptor", syscall(NR_process_madvise, -1, v, 2, MADV_COLD, 0));
 	report("nothing", syscall(NR_process_madvise, fd, v, 0, MADV_COLD, 0));
+	purge_the_list_itself(fd, 2);
+	purge_the_list_itself(fd, 200);
 	/* an empty vector at the end is not looked at, others are */
 	v[1] = (struct iovec){ (void *)16, 0 };
 	report("an empty vector at the end", syscall(NR_process_madvise, fd, v, 2, MADV_COLD, 0));
