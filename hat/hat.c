@@ -592,31 +592,52 @@ static bool page_enter(struct op *op, const struct page *pp)
 	return true;
 }
 
-void hat_pageunload(struct page *pp)
+static void drop_all(struct op *op, struct page *pp)
 {
-	struct op op;
-
-	if (!page_enter(&op, pp))
-		return;
 	for (;;) {
 		struct pv_cursor c = { 0 };
 		struct map m;
 		struct pv pv;
 
 		if (!pv_next(pp, &c, &pv))
-			break;
-		(void)map_lookup_split(&op, pv.pv_hat, pv.pv_va, 0, &m);
-		map_drop_one(&op, pv.pv_hat, &m);
+			return;
+		(void)map_lookup_split(op, pv.pv_hat, pv.pv_va, 0, &m);
+		map_drop_one(op, pv.pv_hat, &m);
 	}
+}
+
+void hat_pageunload(struct page *pp)
+{
+	struct op op;
+
+	if (!page_enter(&op, pp))
+		return;
+	drop_all(&op, pp);
 	op_exit(&op);
 }
 
-bool hat_page_tryunload(struct page *pp)
+/* One operation, so that the ranges of many pages are flushed together. */
+uint32_t hat_pages_tryunload(struct page **pages, uint32_t n)
 {
-	if (vm_inject_fail(page_vm(pp), VM_INJECT_PIN))
-		return false;
-	hat_pageunload(pp);
-	return true;
+	bool entered = false;
+	uint32_t out = 0;
+	struct op op;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct page *pp = pages[i];
+
+		if (vm_inject_fail(page_vm(pp), VM_INJECT_PIN))
+			continue;
+		if (entered || page_enter(&op, pp)) {
+			drop_all(&op, pp);
+			entered = true;
+		}
+		pages[i] = pages[out];
+		pages[out++] = pp;
+	}
+	if (entered)
+		op_exit(&op);
+	return out;
 }
 
 unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)

@@ -267,10 +267,12 @@ pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
 
 /* ---- pages ---- */
 void hat_pageunload(struct page *pp) { drop_translation(pp); }
-bool hat_page_tryunload(struct page *pp)
+uint32_t hat_pages_tryunload(struct page **pages, uint32_t n)
 {
-	drop_translation(pp);
-	return true; /* no device reads or writes these frames */
+	/* no device reads or writes these frames */
+	for (uint32_t i = 0; i < n; i++)
+		drop_translation(pages[i]);
+	return n;
 }
 unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 {

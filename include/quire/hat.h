@@ -137,12 +137,16 @@ void hat_unshare(
 /* ---- pages (f2) ---- */
 void hat_pageunload(struct page *); /* page E. Remove every translation; flushed on return */
 /*
- * As hat_pageunload, but false, and no change, if the page is being read or written without a
- * translation (by a device, or by a system call of the host that has it pinned). Code that takes
- * pages away because memory is short calls this, and takes another page on false. hat_pageunload of
- * such a page keeps the contents as they are now and loses later writes. Page E.
+ * As hat_pageunload for n pages, all E, but a page stays as it was if it is being read or written
+ * without a translation (by a device, or by a system call of the host that has it pinned). Code
+ * that takes pages away because memory is short calls this, and takes other pages for those that
+ * stay. hat_pageunload of such a page keeps the contents as they are now and loses later writes.
+ * Flushes as seldom as the port can: where CPUs interrupt each other for a flush, one round serves
+ * many pages. The pages that stay are moved behind the others, which change their order, too. How
+ * many were unloaded.
  */
-bool hat_page_tryunload(struct page *);
+uint32_t hat_pages_tryunload(struct page **, uint32_t n);
+static inline bool hat_page_tryunload(struct page *pp) { return hat_pages_tryunload(&pp, 1) == 1; }
 unsigned hat_pagesync(struct page *, bool clear_ref,
     bool clear_mod); /* page S/E. Returns the P_REF|P_MOD that it found, which are also set in the
                       * page */

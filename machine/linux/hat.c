@@ -16,7 +16,7 @@
  * io_uring); a page locked by the program. For a shared page and for a pinned page the kernel gives
  * the same error. Reading a byte of a shared page through a pin of our own makes the kernel give
  * this process its own copy, so a page that still does not move is pinned. Page-out leaves a pinned
- * page where it is (hat_page_tryunload, hat_swapout): a later write through the pin would go to a
+ * page where it is (hat_pages_tryunload, hat_swapout): a later write through the pin would go to a
  * page that belongs to no program any more. A page that must be unloaded although it is pinned or
  * locked is frozen by write protection, read, and dropped. A page that cannot be moved in is copied
  * in.
@@ -786,7 +786,7 @@ static bool unload_unpinned(struct mach *m, struct page *pp)
 	return false;
 }
 
-bool hat_page_tryunload(struct page *pp)
+static bool unload_one(struct page *pp)
 {
 	struct mach *m = page_enter(pp);
 	bool out = true;
@@ -796,6 +796,23 @@ bool hat_page_tryunload(struct page *pp)
 	if (is_loaded(pp))
 		out = unload_unpinned(m, pp);
 	mach_mutex_exit(&m->m_hatlock);
+	return out;
+}
+
+/* The kernel flushes for each call; frames of neighbours do not lie together, so each page is a
+ * call, and the lock is free between them. */
+uint32_t hat_pages_tryunload(struct page **pages, uint32_t n)
+{
+	uint32_t out = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct page *pp = pages[i];
+
+		if (!unload_one(pp))
+			continue;
+		pages[i] = pages[out];
+		pages[out++] = pp;
+	}
 	return out;
 }
 

@@ -404,10 +404,10 @@ void hat_swapout(struct hat *hat) { (void)hat; }
 
 void hat_pageunload(struct page *pp) { (void)pp; }
 
-bool hat_page_tryunload(struct page *pp)
+uint32_t hat_pages_tryunload(struct page **pages, uint32_t n)
 {
-	(void)pp;
-	return true;
+	(void)pages;
+	return n;
 }
 
 unsigned hat_page_getshare(struct page *pp)

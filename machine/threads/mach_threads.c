@@ -342,10 +342,11 @@ void hat_pageunload(struct page *pp)
 	mach_mutex_exit(held);
 }
 
-bool hat_page_tryunload(struct page *pp)
+uint32_t hat_pages_tryunload(struct page **pages, uint32_t n)
 {
-	hat_pageunload(pp);
-	return true;
+	for (uint32_t i = 0; i < n; i++)
+		hat_pageunload(pages[i]);
+	return n;
 }
 
 unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)

@@ -267,6 +267,37 @@ static void test_tryunload(struct env *e)
 	CHECK(consistent(e));
 }
 
+/* The same for many pages: the held one is moved behind the others. */
+static void test_pages_tryunload(struct env *e)
+{
+	struct page *pages[4];
+	uint32_t out;
+
+	for (unsigned i = 0; i < 4; i++) {
+		pages[i] = e->pp[i];
+		CHECK(i == 3 ||
+		    hat_memload(e->hat[i & 1], va(e, i & 1, i), e->pp[i], PROT_R | PROT_W,
+			HAT_LOAD) == VM_OK);
+		CHECK(i == 3 || touch(e, i & 1, va(e, i & 1, i), true, VM_OK, (uint8_t)(0x40 + i)));
+	}
+	vm_inject(e->vm, VM_INJECT_PIN, 2);
+	out = hat_pages_tryunload(pages, 4);
+	vm_inject(e->vm, VM_INJECT_PIN, 0);
+	CHECK(out == 4 || (out == 3 && pages[3] == e->pp[1])); /* a port with real pins: 4 */
+	for (uint32_t i = 0; i < 4; i++) {
+		unsigned k = 0;
+
+		while (e->pp[k] != pages[i])
+			CHECK(++k < 4);
+		CHECK(hat_page_getshare(pages[i]) == (i >= out));
+		CHECK(touch(e, k & 1, va(e, k & 1, k), false, i < out ? VM_NOMAP : VM_OK,
+		    (uint8_t)(0x40 + k)));
+	}
+	CHECK(hat_pages_tryunload(pages, 4) == 4 && hat_page_getshare(e->pp[1]) == 0);
+	CHECK(hat_pages_tryunload(pages, 0) == 0);
+	CHECK(consistent(e));
+}
+
 static void test_bits(struct env *e)
 {
 	struct page *pp = e->pp[3];
@@ -630,6 +661,7 @@ int main(int argc, char **argv)
 	test_array(&e);
 	test_share(&e);
 	test_tryunload(&e);
+	test_pages_tryunload(&e);
 	test_bits(&e);
 	test_lock(&e);
 	test_nomem(&e);

@@ -193,9 +193,29 @@ static void every_interrupt_fails_once(void **state)
 	}
 }
 
+/* Page-out once interrupted the CPUs for each page. */
+static void many_pages_are_given_up_by_few_interrupts(void **state)
+{
+	(void)state;
+	for (unsigned f = 0; f < SIM_NFORMATS; f++) {
+		struct sys s;
+		struct as *as = running_everywhere(&s, (enum sim_format)f, 300);
+		struct sim_stats was;
+
+		hat_sync(as_hat(as), BASE, PAGES * PG, true); /* no bit is left to be cleared */
+		was = stats(&s);
+		assert_in_range(pageout_reclaim(s.vm, PAGES), PAGES, 2 * PAGES);
+		assert_in_range((stats(&s).ss_ipi - was.ss_ipi) / (NCPU - 1), 1, PAGES / 8);
+		nobody_sees_them(&s, as);
+		as_free(as);
+		sys_fini(&s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(many_pages_are_given_up_by_few_interrupts),
 		cmocka_unit_test(a_lost_interrupt_is_sent_again),
 		cmocka_unit_test(a_late_interrupt_is_waited_for),
 		cmocka_unit_test(a_cpu_that_never_answers_is_a_panic),

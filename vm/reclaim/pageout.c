@@ -64,6 +64,7 @@ struct reclaim {
 	struct vm *r_vm;
 	pfn_t r_freed;
 	uint32_t r_n;      /* in vm_batch: dirty, E-locked, unmapped */
+	uint32_t r_chosen; /* in vm_batch after these: to be given up, E-locked */
 	unsigned r_failed; /* writes that failed */
 	unsigned r_share; /* pages with more translations are spared, as long as there are others */
 	bool r_spared;    /* a page was spared */
@@ -204,7 +205,7 @@ static bool spare_shared(struct reclaim *r, struct page *pp)
 	return true;
 }
 
-/* Back hand. E-locked; unlocks, frees, or keeps it locked in the batch. */
+/* Back hand. E-locked; unlocks, or keeps it locked as chosen. */
 static void consider_page(struct reclaim *r, struct page *pp)
 {
 	struct vm *vm = r->r_vm;
@@ -215,25 +216,45 @@ static void consider_page(struct reclaim *r, struct page *pp)
 		page_seen_unlock(vm, pp, true, false);
 		return;
 	}
-	if (!hat_page_tryunload(pp)) {
-		VM_STAT(vm, scan_skip);
-		put_back(vm, pp);
-		return;
-	}
+	/* the page leaves the queue's head, so that the hand goes on while the page waits */
+	page_seen(vm, pp, false, false);
+	vm->vm_batch[r->r_n + r->r_chosen++] = pp;
+}
+
+/* An unmapped page. E-locked; unlocks, frees, or keeps it locked in the batch. */
+static void drop_if_clean(struct reclaim *r, struct page *pp)
+{
+	struct vm *vm = r->r_vm;
+
 	if ((page_nrm(pp) & P_MOD) == 0) {
 		VM_STAT(vm, clean_drop);
 		if (is_anon(pp))
 			anon_dropped(vm, anon_of_page(pp));
 		release_frame(r, pp);
-		return;
-	}
-	if (r->r_failed >= FAILED_MAX) {
+	} else if (r->r_failed >= FAILED_MAX) {
 		put_back(vm, pp);
-		return;
+	} else {
+		vm->vm_batch[r->r_n++] = pp;
 	}
-	/* the page leaves the queue's head, so that the hand goes on while the page waits for its write */
-	page_seen(vm, pp, false, false);
-	vm->vm_batch[r->r_n++] = pp;
+}
+
+/*
+ * Unmaps the chosen pages together, as a flush costs an interrupt of each CPU that may have a
+ * translation: what is clean is freed, what is dirty joins the batch.
+ */
+static void unmap_chosen(struct reclaim *r)
+{
+	struct vm *vm = r->r_vm;
+	struct page **b = vm->vm_batch + r->r_n;
+	uint32_t n = r->r_chosen, out = hat_pages_tryunload(b, n);
+
+	r->r_chosen = 0;
+	for (uint32_t i = 0; i < out; i++)
+		drop_if_clean(r, b[i]);
+	for (uint32_t i = out; i < n; i++) {
+		VM_STAT(vm, scan_skip);
+		put_back(vm, b[i]);
+	}
 }
 
 /* The next page of the policy, E-locked; NULL: the round is over. */
@@ -304,6 +325,13 @@ static bool reclaim_enter(struct vm *vm, pfn_t n)
 	return vm->vm_nfree > vm->vm_reserve + n;
 }
 
+static bool is_enough(const struct reclaim *r, pfn_t goal)
+{
+	uint32_t held = r->r_n + r->r_chosen;
+
+	return held >= BATCH || r->r_freed + held >= goal;
+}
+
 /*
  * Aims at a batch but is content with n, so that pages that cannot be written do not keep it
  * running. A round of the policy that freed nothing ends it: the pages left are in use, wired, or
@@ -319,13 +347,16 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 		enum pol_ask ask;
 		struct page *pp;
 
-		if (r->r_n == BATCH || r->r_freed + r->r_n >= goal) {
+		if (is_enough(r, goal))
+			unmap_chosen(r);
+		if (is_enough(r, goal)) {
 			flush_batch(r);
 			if (r->r_freed >= n)
 				return;
 		}
 		pp = next_page(r, &ask);
 		if (pp == NULL) {
+			unmap_chosen(r);
 			flush_batch(r);
 			if (r->r_freed >= n || (r->r_freed == at_round && !r->r_spared))
 				return;
