@@ -463,7 +463,8 @@ long call_mlock(struct host *h, long nr, long addr, long len, long flags)
 /* ---- what is in memory ---- */
 /*
  * Corrects the kernel's result for n pages from addr: a managed page in the arena looks absent to
- * the kernel.
+ * the kernel. A page that the kernel says is present is present: of memory that is only readable,
+ * the kernel keeps the pages, and the core has none.
  */
 long call_mincore(struct host *h, long addr, long n, uint8_t *vec)
 {
@@ -474,9 +475,9 @@ long call_mincore(struct host *h, long addr, long n, uint8_t *vec)
 		for (uint64_t at = p.base; at < p.end; at += VM_PAGESIZE) {
 			uint8_t v;
 
-			if (as_incore(h->h_as, at, VM_PAGESIZE, &v) == VM_OK)
-				vec[(at - (uint64_t)addr) >> VM_PAGESHIFT] =
-				    (v & INCORE_PRESENT) != 0;
+			if (as_incore(h->h_as, at, VM_PAGESIZE, &v) == VM_OK &&
+			    (v & INCORE_PRESENT) != 0)
+				vec[(at - (uint64_t)addr) >> VM_PAGESHIFT] = 1;
 		}
 	return 0;
 }

@@ -749,6 +749,26 @@ static int resident(void)
 	return 0;
 }
 
+/* The kernel keeps the pages of memory that is only read: its answer holds for them. */
+static int read_only_resident(void)
+{
+	unsigned char vec[4];
+	char *p, *q;
+
+	push_out();
+	p = mmap(NULL, 4 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	q = mmap(NULL, 4 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	EXPECT(p != MAP_FAILED && q != MAP_FAILED);
+	EXPECT(mincore(p, 4 * PAGE, vec) == 0);
+	for (unsigned i = 0; i < 4; i++)
+		EXPECT((vec[i] & 1) != 0);
+	EXPECT(((volatile char *)q)[PAGE] == 0);
+	EXPECT(mincore(q, 4 * PAGE, vec) == 0);
+	EXPECT((vec[0] & 1) == 0 && (vec[1] & 1) != 0);
+	EXPECT(munmap(p, 4 * PAGE) == 0 && munmap(q, 4 * PAGE) == 0);
+	return 0;
+}
+
 static int maps(void)
 {
 	char *p = map(16 * PAGE), line[512];
@@ -836,6 +856,7 @@ const struct scenario memory_scenarios[] = {
 	{ "shared", shared },
 	{ "shared-while-writing", shared_while_writing },
 	{ "mincore-mlock", resident },
+	{ "mincore-of-read-only-memory", read_only_resident },
 	{ "maps", maps },
 	{ "statics", statics },
 	{ "ranges", ranges },
