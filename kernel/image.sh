@@ -135,8 +135,8 @@ for what in "$@"; do
 done
 [ -d "$dir/extra" ] && cp -a "$dir/extra/." "$root/"
 chmod 1777 "$root/tmp"
-printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
-printf 'root:x:0:\n' >"$root/etc/group"
+printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/sh\n' >"$root/etc/passwd"
+printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
 rm -f "$dir/root.img" "$dir/swap.img"
 truncate -s "${SIZE:-1024}M" "$dir/root.img"
 mke2fs -q -F -t ext2 -b 4096 -O none,filetype,sparse_super,large_file -d "$root" "$dir/root.img"
