@@ -57,6 +57,8 @@ run "$(sh tools/python.sh)" tests/far/far_kill_test.py "$b/quire" --moments 200 
 # All scenarios beside two other busy processes.
 run "$(sh tools/python.sh)" tests/run/loaded.py tests/run/run_intercept_test.py "$b/quire" "$b/tests/run/run_scenarios"
 run "$(sh tools/python.sh)" tests/run/loaded.py tests/run/run_full_test.py "$b/quire" "$b/tests/run/full"
+run "$(sh tools/python.sh)" tests/run/loaded.py tests/run/run_own_test.py "$b/quire" "$b/tests/run/own_functions" \
+	"tsan:$b/tests/run/own_tsan" "asan:$b/tests/run/own_asan"
 # Random calls beside a native twin, others each night.
 run env QUIRE_SEED="$seed" "$(sh tools/python.sh)" tests/run/run_intercept_test.py "$b/quire" "$b/tests/run/run_scenarios" random-calls random-io
 # Nonsense to the supervisor, for a minute.

@@ -24,7 +24,9 @@ def meson_tests(names):
     log = os.path.join(TOP, BUILD, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)      # an old one must not speak for this run
-    status = subprocess.run(["meson", "test", "-C", BUILD, "--print-errorlogs", "--no-rebuild", *names],
+    # One more than there are processors: many tests wait, for a server or for another process.
+    at_once = (os.cpu_count() or 1) + 1
+    status = subprocess.run(["meson", "test", "-C", BUILD, "--print-errorlogs", "--no-rebuild", "--num-processes", str(at_once), *names],
                             cwd=TOP, env=env, check=False).returncode
     passed = failed = skipped = 0
     try:
