@@ -141,7 +141,7 @@ void hat_pageunload(struct page *); /* page E. Remove every translation; flushed
  * without a translation (by a device, or by a system call of the host that has it pinned). Code
  * that takes pages away because memory is short calls this, and takes other pages for those that
  * stay. hat_pageunload of such a page keeps the contents as they are now and loses later writes.
- * Flushes as seldom as the port can: where CPUs interrupt each other for a flush, one round serves
+ * The port flushes as seldom as it can: where CPUs interrupt each other for a flush, one round serves
  * many pages. The pages that stay are moved behind the others, which change their order, too. How
  * many were unloaded.
  */

@@ -56,7 +56,7 @@ void inode_init(struct inode *i, const struct vnode_ops *vops, const struct inod
 
 int inode_may_remove(const struct inode *dir, const struct inode *i)
 {
-	int err = inode_may(dir, MAY_WRITE | MAY_EXEC);
+	int err = inode_may_name_in(dir);
 
 	if (err == 0 && (dir->i_mode & S_ISVTX) && inode_owned(i) != 0)
 		err = inode_owned(dir);

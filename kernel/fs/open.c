@@ -34,7 +34,7 @@ static unsigned rights_to_open(unsigned flags)
 
 /*
  * Makes the zeroed memory f an open file of the inode. The file takes over the inode's reference, unless
- * the function returns an error. made: the inode is new, and its mode binds only those who open it later.
+ * the function returns an error. made: the inode is new, and the mode of the inode binds only those who open it later.
  */
 static int open_inode(struct inode *i, unsigned flags, bool made, struct file *f)
 {
@@ -65,7 +65,7 @@ static int open_inode(struct inode *i, unsigned flags, bool made, struct file *f
 static int create_in(
     struct inode *dir, const char *name, unsigned mode, uint64_t rdev, struct inode **ip)
 {
-	int err = inode_may(dir, MAY_WRITE | MAY_EXEC);
+	int err = inode_may_name_in(dir);
 
 	if (err == 0)
 		err = dir->i_ops->io_create(dir, name, strlen(name), mode, rdev, ip);

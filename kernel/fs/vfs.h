@@ -134,6 +134,11 @@ static inline int inode_owned(const struct inode *i)
 {
 	return cred_is_root() || cred_current()->c_euid == i->i_uid ? 0 : -EPERM;
 }
+/* May the running program give names in the directory? 0 or -EACCES. */
+static inline int inode_may_name_in(const struct inode *dir)
+{
+	return inode_may(dir, MAY_WRITE | MAY_EXEC);
+}
 /*
  * May the running program remove or change the name of the inode in the directory? It needs the right to write to the
  * directory; if that is sticky, the file or the directory must be its own. 0, -EACCES, -EPERM.

@@ -34,7 +34,7 @@ bool cred_has_group(const struct cred *c, uint32_t gid)
 
 int cred_may(const struct cred *c, uint32_t uid, uint32_t gid, unsigned mode, unsigned want)
 {
-	bool directory = (mode & 0170000u) == 0040000u;
+	bool directory = (mode & S_IFMT) == S_IFDIR;
 
 	if (c->c_euid == 0)
 		return (want & MAY_EXEC) && !directory && !(mode & 0111) ? -EACCES : 0;
@@ -79,8 +79,8 @@ void cred_of_program(uint32_t uid, uint32_t gid, unsigned mode, uint32_t *euid, 
 {
 	const struct cred *c = cred_current();
 
-	*euid = mode & 04000 ? uid : c->c_euid;
-	*egid = (mode & 02010) == 02010 ? gid : c->c_egid;
+	*euid = mode & S_ISUID ? uid : c->c_euid;
+	*egid = (mode & S_ISGID) && (mode & 010) ? gid : c->c_egid;
 }
 
 void cred_begin_program(uint32_t euid, uint32_t egid)

@@ -603,9 +603,7 @@ static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t t
 		if (err == 0)
 			err = -EEXIST;
 		else if (err == -ENOENT)
-			err = s.s_dir->i_ops->io_link == NULL
-			    ? -EPERM
-			    : inode_may(s.s_dir, MAY_WRITE | MAY_EXEC);
+			err = s.s_dir->i_ops->io_link == NULL ? -EPERM : inode_may_name_in(s.s_dir);
 		if (err == 0)
 			err = s.s_dir->i_ops->io_link(s.s_dir, s.s_last, strlen(s.s_last), i);
 		if (err == 0) {
@@ -645,8 +643,7 @@ static int may_move(
 	int err = inode_may_remove(f->s_dir, i);
 
 	if (err == 0)
-		err = old != NULL ? inode_may_remove(t->s_dir, old)
-				  : inode_may(t->s_dir, MAY_WRITE | MAY_EXEC);
+		err = old != NULL ? inode_may_remove(t->s_dir, old) : inode_may_name_in(t->s_dir);
 	if (err == 0 && inode_type(i) == S_IFDIR && f->s_dir != t->s_dir)
 		err = inode_may(i, MAY_WRITE);
 	return err;
@@ -851,13 +848,19 @@ static int64_t set_dir(struct inode **place, struct inode *i)
 	proc_set_inode(place, i);
 	return 0;
 }
-int64_t sys_chdir(const uint64_t *a)
+/* may: the program may go there at all. */
+static int64_t set_dir_by_path(struct inode **place, uint64_t path, bool may)
 {
 	struct inode *i;
-	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
+	int64_t err = find_inode(AT_FDCWD, path, 0, &i);
 
-	return err != 0 ? err : set_dir(&this_proc()->p_cwd, i);
+	if (err == 0 && !may) {
+		inode_put(i);
+		err = -EPERM;
+	}
+	return err != 0 ? err : set_dir(place, i);
 }
+int64_t sys_chdir(const uint64_t *a) { return set_dir_by_path(&this_proc()->p_cwd, a[0], true); }
 int64_t sys_fchdir(const uint64_t *a)
 {
 	struct file *f = fd_get((int)a[0]);
@@ -871,14 +874,7 @@ int64_t sys_fchdir(const uint64_t *a)
 }
 int64_t sys_chroot(const uint64_t *a)
 {
-	struct inode *i;
-	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
-
-	if (err == 0 && !cred_is_root()) {
-		inode_put(i);
-		err = -EPERM;
-	}
-	return err != 0 ? err : set_dir(&this_proc()->p_root, i);
+	return set_dir_by_path(&this_proc()->p_root, a[0], cred_is_root());
 }
 
 int64_t sys_umask(const uint64_t *a)
