@@ -15,6 +15,12 @@
  * asks the kernel.
  */
 void args_trust(void);
+bool args_trusted(void); /* after args_trust() */
+/*
+ * True: the functions below take every address to be valid, as the kernel cannot be asked. A caller
+ * that can find out by the program's own call does so before.
+ */
+bool args_unchecked(void);
 /* Copies n bytes from `from`, an address of the program. False: not all bytes can be read. */
 bool args_read(void *to, const void *from, size_t n);
 #define ARGS_EACH 32u

@@ -133,7 +133,7 @@ long compound_process_madvise(const long *a)
 	struct iovec few[FEW], *v = few;
 	long r = -EFAULT;
 
-	if (n == 0 || n > PIECES || !names_self((int)a[5]))
+	if (n == 0 || n > PIECES || args_trusted() || !names_self((int)a[5]))
 		return sys_call5(NR_process_madvise, a[5], a[4], a[3], a[2], a[1]);
 	if (n > FEW) {
 		r = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,

@@ -4,7 +4,8 @@
  * the caller left them out, so that the new program is hosted as well.
  *
  * The environment is the program's, and any pointer in it may be bad: args.c reads everything, and
- * an unreadable pointer gives EFAULT, as in the kernel. This code works in a vfork child, on the
+ * an unreadable pointer gives EFAULT, as in the kernel. Behind a filter of system calls, which could
+ * refuse the call or kill the process for it, the kernel is asked by execve (ask_by_exec). This code works in a vfork child, on the
  * small stack that posix_spawn() provides. A child of vfork leaves a large list in its parent: no
  * code is left in the child that could unmap it.
  *
@@ -341,6 +342,38 @@ static long refuse_env(long nr, const long *a, long why)
 	return r == -EFAULT ? why : r;
 }
 
+/*
+ * char endless[]: a string of more bytes than the kernel takes (MAX_ARG_STRLEN, 32 pages). It lies in
+ * the library's file, whose pages all processes share.
+ */
+__asm__(".pushsection .rodata\n.type endless,@object\nendless:	.fill 33*4096,1,'e'\n	.byte 0\n"
+	".size endless,.-endless\n.popsection\n");
+extern const char endless[] __attribute__((visibility("hidden")));
+
+/*
+ * Is the whole environment readable? The program's own call is made with arguments that the kernel
+ * refuses; a filter that permits the program's call permits this one. The kernel copies the
+ * environment before the arguments. First the one argument is unreadable: a result other than
+ * EFAULT, such as E2BIG for an environment that is too large, is the result of the program's call.
+ * Then the argument is too long: E2BIG now says that the environment has been copied.
+ * 0: it is readable; else the kernel's result for the program's call.
+ */
+static long ask_by_exec(long nr, const long *a)
+{
+	const char *refused[2] = { (const char *)-4096L, NULL };
+	long b[6];
+	unsigned args = nr == SYS_execve ? 4 : 3;
+	long list = a[args - 1], r;
+
+	(void)memcpy(b, a, sizeof b);
+	b[args] = (long)refused;
+	if ((r = make_exec(nr, b, list)) != -EFAULT)
+		return r;
+	refused[0] = endless;
+	r = make_exec(nr, b, list);
+	return r == -E2BIG ? 0 : r;
+}
+
 #define FEW_ENTRIES 512u
 #define SHORT_TEXT 4096u
 
@@ -355,6 +388,8 @@ long exec_call(long nr, const long *a)
 		hostfd_exec();
 	if (!hosted)
 		return sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
+	if (args_unchecked() && (r = ask_by_exec(nr, a)) != 0)
+		return r;
 	if ((r = measure_env(&e)) != 0)
 		return refuse_env(nr, a, r);
 	/* behind such a filter a call of the runtime's could kill the process */

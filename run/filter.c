@@ -5,8 +5,9 @@
  * A filter outlives execve(), and its list has the calls of the program, not those of the runtime.
  * A filter that kills a process for such a call would kill each program that is executed behind it,
  * and a program cannot find this out: the attempt is the call. So the process that installs a
- * filter reads it before: it runs the filter's code for each call of the runtime, as the kernel
- * would. If the answer is bad, programs that the process and its children execute are not hosted
+ * filter runs its code for each call of the runtime, as the kernel would. It does so afterwards, in
+ * the program's memory: the kernel has found the addresses and the code valid, and no system call,
+ * which this filter or one before it could punish, is needed for it. If the answer is bad, programs that the process and its children execute are not hosted
  * (exec_unhosted).
  *
  * The code is run for one set of arguments of each call: the table names the arguments that filters
@@ -29,7 +30,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#include "run/args.h"
 #include "run/calls.h"
 #include "sys/linux/sys.h"
 
@@ -185,22 +185,7 @@ static bool code_forbids(const struct sock_filter *code, size_t n, bool device)
 	return false;
 }
 
-bool filter_forbids(const struct sock_fprog *arg, bool device)
+bool filter_forbids(const struct sock_fprog *prog, bool device)
 {
-	struct sock_fprog prog;
-	bool forbids = false;
-	size_t bytes;
-	long p;
-
-	if (!args_read(&prog, arg, sizeof prog) || prog.len == 0 || prog.len > BPF_MAXINSNS)
-		return false;
-	bytes = prog.len * sizeof *prog.filter;
-	p = sys_call6(
-	    SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (sys_failed(p))
-		return false;
-	if (args_read((void *)p, prog.filter, bytes))
-		forbids = code_forbids((const struct sock_filter *)p, prog.len, device);
-	(void)sys_call2(SYS_munmap, p, (long)bytes);
-	return forbids;
+	return code_forbids(prog->filter, prog->len, device);
 }

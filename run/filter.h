@@ -8,9 +8,9 @@
 struct sock_fprog;
 
 /*
- * Does this filter, an argument of the program's, forbid a call without which a program cannot be
- * hosted, or give an answer other than EPERM or ENOSYS for one of the runtime's other calls? The
- * answer is no for a filter that cannot be read or is invalid: the kernel does not install it.
+ * Does this filter, an argument of the program's that the kernel has installed, forbid a call without
+ * which a program cannot be hosted, or give an answer other than EPERM or ENOSYS for one of the
+ * runtime's other calls? The function makes no system call.
  * device: programs that are executed have a descriptor of /dev/userfaultfd.
  */
 bool filter_forbids(const struct sock_fprog *, bool device);

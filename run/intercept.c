@@ -132,6 +132,8 @@ static long do_ioctl(const long *a)
 		} move;
 	} arg;
 
+	if (args_trusted()) /* all memory is the kernel's */
+		return sys_call3(SYS_ioctl, a[5], a[4], a[3]);
 	/* if the range cannot be released, the kernel refuses the registration, too */
 	if (reg && args_read(&arg.reg, (const void *)a[3], sizeof arg.reg))
 		(void)host_release((void *)arg.reg.range.start, (size_t)arg.reg.range.len);
@@ -461,18 +463,16 @@ static long return_errno(long r)
 }
 
 /*
- * prctl or seccomp by number, that filters the system calls of this process from now on. The filter
- * is read while bad addresses are still found out. seccomp returns a descriptor if the program
- * wants a listener.
+ * prctl or seccomp by number, that filters the system calls of this process from now on. seccomp
+ * returns a descriptor if the program wants a listener.
  */
 static long set_filter(long nr, const long *a, bool filter)
 {
-	bool forbids = filter && filter_forbids((const struct sock_fprog *)a[3], host_device());
 	long r = host_leave();
 
 	if (r == 0)
 		r = sys_call5(nr, a[5], a[4], a[3], a[2], a[1]);
-	if (r >= 0 && forbids)
+	if (r >= 0 && filter && filter_forbids((const struct sock_fprog *)a[3], host_device()))
 		exec_unhosted();
 	return r;
 }
@@ -544,15 +544,15 @@ __attribute__((used)) long intercept_errno(long r) { return return_errno(r); }
  * returns on that stack.
  */
 /*
- * Is it a clone3 that copies the address space? No if its arguments cannot be read: the kernel then
- * returns the error.
+ * Is it a clone3 that copies the address space, so that the runtime has to do with it? No if its
+ * arguments cannot be read: the kernel then returns the error.
  */
 bool clone3_copies(const void *args);
 __attribute__((used)) bool clone3_copies(const void *args)
 {
 	uint64_t flags;
 
-	return args_read(&flags, args, sizeof flags) && (flags & CLONE_VM) == 0;
+	return !args_trusted() && args_read(&flags, args, sizeof flags) && (flags & CLONE_VM) == 0;
 }
 
 __asm__(

@@ -160,6 +160,24 @@ static long call_by_kind(int resource, const struct rlimit *set, struct rlimit *
 	return r;
 }
 
+/*
+ * Reads or writes a limit of the program's. Where the kernel cannot be asked about an address (args.c),
+ * prlimit64 tells, the program's own call: it reads a limit before it looks for which resource it
+ * is, and writes one.
+ */
+static bool read_limit(struct rlimit *to, const struct rlimit *set)
+{
+	return !(args_unchecked() &&
+		   sys_call4(SYS_prlimit64, 0, RLIM_NLIMITS, (long)set, 0) == -EFAULT) &&
+	    args_read(to, set, sizeof *to);
+}
+
+static bool write_limit(struct rlimit *get, const struct rlimit *from, int resource)
+{
+	return !(args_unchecked() && sys_call4(SYS_prlimit64, 0, resource, 0, (long)get) != 0) &&
+	    args_write(get, from, sizeof *from);
+}
+
 long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit *get)
 {
 	struct rlimit want, old;
@@ -169,12 +187,12 @@ long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit 
 	if ((resource != RLIMIT_AS && resource != RLIMIT_DATA && resource != RLIMIT_NOFILE) ||
 	    (pid != 0 && pid != (int)sys_call0(SYS_getpid)))
 		return sys_call4(SYS_prlimit64, pid, resource, (long)set, (long)get);
-	if (set != NULL && !args_read(&want, set, sizeof want))
+	if (set != NULL && !read_limit(&want, set))
 		return -EFAULT;
 	(void)sys_call4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&mask, 8);
 	r = call_by_kind(resource, set != NULL ? &want : NULL, &old);
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&mask, 0, 8);
-	if (r == 0 && get != NULL && !args_write(get, &old, sizeof old))
+	if (r == 0 && get != NULL && !write_limit(get, &old, resource))
 		return -EFAULT;
 	return r;
 }

@@ -124,7 +124,9 @@ static void trusted_addresses_are_copied_without_the_kernel(void **state)
 	char got[8];
 
 	(void)state;
+	assert_false(args_unchecked());
 	args_trust();
+	assert_true(args_trusted() && args_unchecked());
 	memcpy(area, "trusted", 8);
 	assert_true(args_read(got, area, 8) && args_write(area + PAGE, got, 8));
 	assert_string_equal(area + PAGE, "trusted");

@@ -12,6 +12,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -690,6 +691,99 @@ static int filter_of_the_runtime(void)
 	return 0;
 }
 
+/* execve and execveat with each of their lists bad in each way; none of them may succeed. */
+static void exec_with_bad_lists(void)
+{
+	char *p = map(2 * PAGE), *q = map(2 * PAGE), *text = map(MIB), *args[] = { "true", NULL };
+	char *good[] = { "A=1", "LD_PRELOAD=none", NULL }, *wild[] = { (char *)-4096L, NULL },
+	     *bad_text[] = { "A=1", p + PAGE - 3, NULL }, *large[] = { text, NULL };
+	char **cut = (char **)(void *)(q + PAGE) - 1;
+	char **const lists[] = { bad_text, cut, wild, large, (char **)8 };
+
+	memset(p, 'x', PAGE);
+	memset(text, 'x', MIB - 1);
+	*cut = good[0];
+	EXPECT(munmap(p + PAGE, PAGE) == 0 && munmap(q + PAGE, PAGE) == 0);
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+		report("bad environment", execve("/bin/true", args, lists[i]));
+		report("bad arguments", execve("/bin/true", lists[i], good));
+		report("no such program", execve("/no/such", args, lists[i]));
+		report("execveat", syscall(SYS_execveat, AT_FDCWD, "/bin/true", args, lists[i], 0));
+	}
+	report("bad path", execve(p + PAGE - 3, args, good));
+}
+
+/* Bad addresses are errors behind a filter, too: once they ended the process. */
+static int bad_behind_filter(void *arg)
+{
+	struct sock_filter code[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
+	struct sock_fprog prog = { 1, code }, wild = { 1, (struct sock_filter *)8 };
+	struct rlimit rl;
+
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, arg != NULL ? arg : &prog) == 0);
+	exec_with_bad_lists();
+	for (int i = 0; i < 3; i++) {
+		static const int what[] = { RLIMIT_AS, RLIMIT_NOFILE, RLIMIT_CORE };
+
+		report("setrlimit", syscall(SYS_prlimit64, 0, what[i], 8, NULL));
+		report("getrlimit", syscall(SYS_prlimit64, 0, what[i], NULL, 8));
+		EXPECT(syscall(SYS_prlimit64, 0, what[i], NULL, &rl) == 0);
+		report("both", syscall(SYS_prlimit64, 0, what[i], &rl, 8));
+	}
+	report("a filter nowhere", prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 8));
+	report("its code nowhere", syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &wild));
+	report("clone3", syscall(SYS_clone3, 8, 64));
+	report("process_madvise", syscall(NR_process_madvise, PIDFD_SELF, 8, 1, MADV_COLD, 0));
+	report("ioctl", ioctl(-1, UFFDIO_REGISTER, 8));
+	(void)fflush(stdout);
+	(void)execl("/bin/sh", "sh", "-c", "exit 5", NULL);
+	return 1;
+}
+
+static int bad_addresses_behind_a_filter(void)
+{
+	struct sock_filter refused[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof refused / sizeof *refused, refused };
+
+	report_child("a filter that permits all", bad_behind_filter, NULL);
+	report_child("a filter that refuses the runtime's question", bad_behind_filter, &prog);
+	return 0;
+}
+
+/*
+ * A second filter is installed behind one that permits only this and the end: the first kills for
+ * any call that the runtime would make to read the second.
+ */
+static int second_filter(void *arg)
+{
+	struct sock_filter few[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog first = { 5, few }, second = { 1, few + 4 };
+
+	(void)arg;
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &first) == 0);
+	_exit(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &second) == 0 ? 6 : 7);
+}
+
+static int filter_behind_a_filter(void)
+{
+	push_out();
+	report_child("two filters", second_filter, NULL);
+	return 0;
+}
+
 /*
  * Makes each call of the table with invalid arguments: the result is the kernel's, and each call is
  * handled.
@@ -860,5 +954,7 @@ const struct scenario call_scenarios[] = {
 	{ "break-by-prctl", break_by_prctl },
 	{ "filter-of-reads", filter_of_reads },
 	{ "filter-of-the-runtime", filter_of_the_runtime },
+	{ "bad-addresses-behind-a-filter", bad_addresses_behind_a_filter },
+	{ "filter-behind-a-filter", filter_behind_a_filter },
 	{ NULL, NULL },
 };
