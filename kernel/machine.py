@@ -86,6 +86,19 @@ def status(returncode):
     return returncode >> 1 if returncode is not None and returncode & 1 else None
 
 
+def how_it_ended(returncode):
+    """A line on the end of a machine that did not switch itself off as it should."""
+    if returncode is None:
+        return ''
+    if returncode < 0:
+        return '\n(QEMU was ended by signal %d)\n' % -returncode
+    if returncode == 0:
+        return '\n(QEMU ended by itself: a CPU was reset, as after a triple fault, or the console was left)\n'
+    if status(returncode) is None:
+        return '\n(QEMU ended with %d)\n' % returncode
+    return '\n(the kernel switched the machine off with %d)\n' % status(returncode)
+
+
 def said(text):
     """The output of programs: without the firmware's first lines, and without the kernel's own lines."""
     lines = text.splitlines(keepends=True)

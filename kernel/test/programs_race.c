@@ -419,6 +419,55 @@ static void the_end_of_a_space_disturbs_no_other(void)
 }
 
 /*
+ * A CPU once said that it had another space before it had loaded that space's root: the root that it
+ * still used was freed, and when its page got other contents, the CPU was reset without a line.
+ * A process leaves its space on the CPUs where it sleeps, and ends while it wakes a process there.
+ */
+enum { BREEDERS = 3, BRED = 40, SLEEPS = 3 };
+
+static void tell_and_end(int wakes)
+{
+	struct timespec short_time = { .tv_nsec = 100000 };
+
+	for (int i = 0; i < SLEEPS; i++)
+		nanosleep(&short_time, NULL);
+	_exit(write(wakes, "x", 1) == 1 ? 3 : 4);
+}
+
+static void breed_sleepers(void)
+{
+	int end[2], status;
+	char c;
+
+	if (pipe(end) != 0)
+		_exit(1);
+	for (int i = 0; i < BRED; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			tell_and_end(end[1]);
+		if (read(end[0], &c, 1) != 1 || waitpid(pid, &status, 0) != pid || status != 3 << 8)
+			_exit(2);
+	}
+	_exit(0);
+}
+
+static void a_root_is_freed_when_no_cpu_has_it(void)
+{
+	int status;
+
+	for (int i = 0; i < BREEDERS; i++) {
+		pid_t pid = fork();
+
+		CHECK(pid >= 0);
+		if (pid == 0)
+			breed_sleepers();
+	}
+	for (int i = 0; i < BREEDERS; i++)
+		CHECK(wait(&status) > 0 && status == 0);
+}
+
+/*
  * The process once stopped after the second signal, which had found it still running: for good, as a
  * process that waits to be continued takes no SIGKILL.
  */
@@ -698,6 +747,7 @@ const struct test race_tests[] = {
 	T(a_signal_overtakes_no_stop, 1),
 	T(a_signal_without_room_becomes_sigsegv, 1),
 	T(the_end_of_a_space_disturbs_no_other, 0),
+	T(a_root_is_freed_when_no_cpu_has_it, 1),
 	T(a_long_sleep_is_long, 1),
 	T(a_mapping_is_replaced_at_once, 1),
 	T(small_writes_stay_whole, 1),

@@ -103,7 +103,7 @@ class Machine:
         after which the machine is given up (machine.run)."""
         code, text = machine.run(self.command(memory, append, cpus, swap), silence, typed or b'')
         if machine.status(code) is None or 'vm_check: 0 violations' not in text:
-            return None, text
+            return None, text + machine.how_it_ended(code)
         fsck = subprocess.run(['e2fsck', '-fn', str(self.img / 'root.img')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if fsck.returncode != 0:
             return None, text + fsck.stdout.decode(errors='replace')
@@ -250,6 +250,10 @@ def test_a_woken_thread_runs_at_once(m):
 
 def test_a_late_request_to_leave_a_space_is_harmless(m):
     return programs_pass(m, 24, ['the_end_of_a_space_disturbs_no_other'], 'mmu.lateleave=1', cpus=2)
+
+
+def test_a_root_is_freed_when_no_cpu_has_it(m):
+    return programs_pass(m, 24, ['a_root_is_freed_when_no_cpu_has_it'], 'mmu.slowload=1', cpus=4)
 
 
 def test_no_shootdown_is_found_out(m):

@@ -74,6 +74,16 @@ void shoot_init(void); /* the command line */
  * leave the space, also those that have another space loaded by then
  */
 extern bool leave_late;
+/*
+ * const after shoot_init; for tests (mmu.slowload=1): a CPU that loads a space waits between its
+ * store to cpu_hat and the new root (load_delay), and empties its TLB then, so that it walks the old
+ * root; the root of a space that has ended maps nothing (spoil_root)
+ */
+extern bool load_slowly;
+void load_delay(void);
+void spoil_root(struct hat *); /* only with load_slowly: empties the kernel's half */
+/* The CPU has the space's root loaded, or is about to load it. */
+bool cpu_has_space(const struct cpu *, const struct hat *);
 /* A round begins on the calling CPU, which stays the same until shoot_wait. n 0: instruction caches. hs_lock. Its number. */
 unsigned shoot_begin(const struct mmu_range *, unsigned n);
 void shoot_ask(unsigned id); /* interrupts that CPU, which must answer */

@@ -14,11 +14,14 @@
  */
 #include "cpu.h"
 
+#include "hat/hat_impl.h"
 #include "kernel/core/kernel.h"
+
+#define SLOW_LOAD_NS 1000000u
 
 struct mmu_counters mmu_counters;
 static bool no_flush, no_others; /* const after shoot_init */
-bool leave_late;
+bool leave_late, load_slowly;
 
 static struct {
 	const struct mmu_range *s_range;
@@ -34,6 +37,34 @@ void shoot_init(void)
 	no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
 	no_others = cmdline_get("mmu.noshoot", value, sizeof(value));
 	leave_late = cmdline_get("mmu.lateleave", value, sizeof(value));
+	load_slowly = cmdline_get("mmu.slowload", value, sizeof(value));
+}
+
+void load_delay(void)
+{
+	uint64_t until = arch_time_ns() + SLOW_LOAD_NS;
+
+	while (arch_time_ns() < until)
+		arch_relax();
+}
+
+void spoil_root(struct hat *hat)
+{
+	char *root = mach_frame_kva(&the_machine, hat_root(hat));
+
+	if (load_slowly && !hat->h_kernel)
+		memset(root + VM_PAGESIZE / 2, 0, VM_PAGESIZE / 2);
+}
+
+/*
+ * The order of the two reads matters. A CPU that enters the space stores cpu_hat, loads the root,
+ * stores cpu_loaded; a CPU that leaves it does the same for another space. While the root is loaded,
+ * at least one of the two names the space.
+ */
+bool cpu_has_space(const struct cpu *c, const struct hat *hat)
+{
+	return __atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST) == hat ||
+	    __atomic_load_n(&c->cpu_loaded, __ATOMIC_SEQ_CST) == hat;
 }
 
 unsigned shoot_begin(const struct mmu_range *r, unsigned n)

@@ -38,7 +38,9 @@ struct cpu {
 	uint64_t cpu_hart;       /* const: the CPU's number for the firmware */
 	uint32_t cpu_intc; /* const: phandle of the CPU's interrupt controller in the device tree */
 	uint64_t cpu_next; /* when the next tick is due */
-	struct hat *cpu_hat;   /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
+	struct hat *cpu_hat; /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
+	/* mmu.c: cpu_hat, but until the new root is loaded, the space before */
+	struct hat *cpu_loaded;
 	unsigned cpu_asid;     /* of the CPU alone: the number that is loaded */
 	_Atomic bool cpu_lazy; /* mmu.c: the running thread uses no address of that space */
 	_Atomic uint64_t cpu_stale[NASIDS / 64]; /* mmu.c: numbers to be flushed before their use */

@@ -127,7 +127,13 @@ static void load_other(struct cpu *c, struct hat *hat)
 	irq = spin_lock(&asid_lock);
 	c->cpu_asid = hat_enter(&the_machine.m_hat, hat, c->cpu_k.k_id, &flush);
 	spin_unlock(&asid_lock, irq);
+	if (load_slowly) {
+		load_delay();
+		flush_everything();
+	}
 	csr_write("satp", satp_of(hat, c->cpu_asid));
+	/* until now the end of the space before waits (mmu_space_gone) */
+	__atomic_store_n(&c->cpu_loaded, hat, __ATOMIC_SEQ_CST);
 	mmu_counters.mc_loads++;
 	if (flush == ASID_FLUSH_ALL) {
 		for (unsigned i = 0; i < NASIDS / 64; i++)
@@ -290,15 +296,14 @@ void mmu_space_gone(struct hat *hat)
 	for (unsigned i = 0; i < arch_ncpus(); i++) {
 		struct cpu *c = &cpus[i];
 
-		if (c == this_cpu() ||
-		    (!hat->h_kernel && !leave_late &&
-			__atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST) != hat))
+		if (c == this_cpu() || (!hat->h_kernel && !leave_late && !cpu_has_space(c, hat)))
 			continue;
 		flag_set(&c->cpu_leave, true);
 		send_ipi(c);
 		while (flag_get(&c->cpu_leave))
 			arch_relax();
 	}
+	spoil_root(hat);
 	irq = spin_lock(&asid_lock);
 	hat_forget(hat);
 	spin_unlock(&asid_lock, irq);

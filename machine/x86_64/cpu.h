@@ -35,9 +35,11 @@ struct cpu {
 	struct cpu *cpu_self;
 	uint64_t cpu_kstack; /* top of the running thread's kernel stack */
 	uint64_t cpu_scratch;
-	struct kcpu cpu_k;     /* the kernel's part */
-	unsigned cpu_apic;     /* number of the CPU's APIC */
-	struct hat *cpu_hat;   /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
+	struct kcpu cpu_k;   /* the kernel's part */
+	unsigned cpu_apic;   /* number of the CPU's APIC */
+	struct hat *cpu_hat; /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
+	/* mmu.c: cpu_hat, but until the new root is loaded, the space before */
+	struct hat *cpu_loaded;
 	_Atomic bool cpu_lazy; /* mmu.c: the running thread uses no address of that space */
 	/* mmu.c: the TLB is emptied before an address of that space is used again */
 	_Atomic bool cpu_stale;

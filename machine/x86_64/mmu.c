@@ -18,7 +18,8 @@
  *
  * A CPU may load a space while the space is flushed. The CPU stores cpu_hat before it loads the
  * root, and the flushing CPU changes the tables before it reads cpu_hat, in one total order. So
- * either the flushing CPU sees the store, or the other CPU's walks see the new tables.
+ * either the flushing CPU sees the store, or the other CPU's walks see the new tables. The CPU
+ * stores cpu_loaded after it has loaded the root: until then, the end of the space before waits.
  *
  * mmu.noflush on the command line breaks the machine on purpose: no flush is done. The conformance program must then fail.
  */
@@ -64,6 +65,14 @@ static uint64_t root_of(struct hat *hat)
 	return kernel != NULL ? vm_ptob(hat_root(kernel)) : the_machine.m_root;
 }
 
+static void flush_global(void)
+{
+	uint64_t cr4 = read_cr4();
+
+	write_cr4(cr4 & ~0x80ull);
+	write_cr4(cr4);
+}
+
 void arch_load_space(struct hat *hat)
 {
 	bool irq = arch_irq_off();
@@ -73,7 +82,12 @@ void arch_load_space(struct hat *hat)
 	if (c->cpu_hat != hat || hat == NULL) {
 		__atomic_store_n(&c->cpu_hat, hat, __ATOMIC_SEQ_CST);
 		__atomic_store_n((bool *)(void *)&c->cpu_stale, false, __ATOMIC_SEQ_CST);
+		if (load_slowly) {
+			load_delay();
+			flush_global();
+		}
 		write_cr3(root_of(hat));
+		__atomic_store_n(&c->cpu_loaded, hat, __ATOMIC_SEQ_CST);
 		mmu_counters.mc_loads++;
 	} else if (__atomic_exchange_n((bool *)(void *)&c->cpu_stale, false, __ATOMIC_SEQ_CST)) {
 		write_cr3(root_of(hat));
@@ -87,14 +101,6 @@ void mmu_be_lazy(void)
 }
 
 /* ---- flushing ---- */
-static void flush_global(void)
-{
-	uint64_t cr4 = read_cr4();
-
-	write_cr4(cr4 & ~0x80ull);
-	write_cr4(cr4);
-}
-
 void shoot_flush(const struct mmu_range *r, unsigned n)
 {
 	struct hat *kernel = the_machine.m_hat.hs_kernel;
@@ -177,7 +183,7 @@ void mmu_space_gone(struct hat *hat)
 	leave_space(hat);
 	/* another CPU may keep the root lazily: that CPU is made to load the kernel's */
 	for (unsigned i = 0; i < arch_ncpus(); i++) {
-		while (__atomic_load_n(&cpus[i].cpu_hat, __ATOMIC_SEQ_CST) == hat) {
+		while (cpu_has_space(&cpus[i], hat)) {
 			__atomic_store_n(
 			    (bool *)(void *)&cpus[i].cpu_leave, true, __ATOMIC_SEQ_CST);
 			apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
@@ -188,6 +194,7 @@ void mmu_space_gone(struct hat *hat)
 			apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
 		}
 	}
+	spoil_root(hat);
 	hat_forget(hat);
 }
 
