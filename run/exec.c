@@ -403,6 +403,8 @@ long exec_call(long nr, const long *a)
 
 	if (list == NULL)
 		return -ENOMEM;
+	if (e.e_there)
+		host_keep_gate();
 	if ((r = fill_env(&e, list, joined, family)) == 0)
 		r = make_exec(nr, a, (long)list);
 	if (!fits)

@@ -27,6 +27,11 @@ bool host_device(void); /* has the family a descriptor of /dev/userfaultfd? afte
 #define HOST_FAMILY 96u
 /* FAMILY_ENV's value for executed programs, up to the PID; after host_init */
 char *host_family(char out[HOST_FAMILY]);
+/*
+ * Before an exec: the descriptor by which the executed program joins stays open, even if the program has set FD_CLOEXEC for all
+ * that it finds.
+ */
+void host_keep_gate(void);
 long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 long host_munmap(void *addr, size_t len);
 long host_mprotect(void *addr, size_t len, int prot);

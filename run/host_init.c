@@ -9,6 +9,7 @@
 #include "run/host_quire.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -204,3 +205,5 @@ struct sites_note *host_sites(void) { return &host.h_told.fw_sites; }
 bool host_device(void) { return host.h_device > 0; }
 
 char *host_family(char out[HOST_FAMILY]) { return family_value(&host, out); }
+
+void host_keep_gate(void) { (void)sys_call3(SYS_fcntl, host.h_gate, F_SETFD, 0); }

@@ -553,6 +553,23 @@ static int close_all(void)
 	return 0;
 }
 
+/*
+ * All descriptors that the program finds are to be closed by the exec. The last process of the family once
+ * left it so: the family ended, and what was executed ended with it.
+ */
+static int closed_by_the_exec(void)
+{
+	char *const again[] = { strdup(self), (char *)"-b", (char *)"10", (char *)"munmap", NULL };
+
+	for (int fd = 3; fd < 5000; fd++)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	use_all("by a child's exec");
+	(void)fflush(stdout);
+	if (access(self, X_OK) == 0)
+		execv(self, again);
+	return 0;
+}
+
 /* Descriptor numbers that a program may choose belong to the program. */
 static int dup_everywhere(void)
 {
@@ -791,6 +808,7 @@ const struct scenario process_scenarios[] = {
 	{ "exit-codes", exit_codes },
 	{ "daemon", daemons },
 	{ "close-all", close_all },
+	{ "closed-by-the-exec", closed_by_the_exec },
 	{ "dup-everywhere", dup_everywhere },
 	{ "few-descriptors", few_descriptors },
 	{ "filter", filter },
