@@ -404,7 +404,7 @@ long exec_call(long nr, const long *a)
 	if (list == NULL)
 		return -ENOMEM;
 	if (e.e_there)
-		host_keep_gate();
+		host_close_on_exec();
 	if ((r = fill_env(&e, list, joined, family)) == 0)
 		r = make_exec(nr, a, (long)list);
 	if (!fits)

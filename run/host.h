@@ -28,10 +28,10 @@ bool host_device(void); /* has the family a descriptor of /dev/userfaultfd? afte
 /* FAMILY_ENV's value for executed programs, up to the PID; after host_init */
 char *host_family(char out[HOST_FAMILY]);
 /*
- * Before an exec: the descriptor by which the executed program joins stays open, even if the program has set FD_CLOEXEC for all
- * that it finds.
+ * Before an exec: of the runtime's descriptors that one stays open by which the executed program joins, and no other, whatever
+ * the program has set with fcntl for all that it finds.
  */
-void host_keep_gate(void);
+void host_close_on_exec(void);
 long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 long host_munmap(void *addr, size_t len);
 long host_mprotect(void *addr, size_t len, int prot);
@@ -107,6 +107,8 @@ void hostfd_limit_raised(uint64_t from, uint64_t to);
 void hostfd_limit_set(void);
 /* In a process made by vfork, before it executes a program: it has its parent's limit, although that was raised when it was made. */
 void hostfd_exec(void);
+/* The runtime's descriptors are closed by an exec, all but this one. */
+void hostfd_close_on_exec(int but);
 /*
  * Moves a descriptor of the runtime to a high number that the program does not use, close-on-exec.
  * Returns the new number.

@@ -9,7 +9,6 @@
 #include "run/host_quire.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -206,4 +205,4 @@ bool host_device(void) { return host.h_device > 0; }
 
 char *host_family(char out[HOST_FAMILY]) { return family_value(&host, out); }
 
-void host_keep_gate(void) { (void)sys_call3(SYS_fcntl, host.h_gate, F_SETFD, 0); }
+void host_close_on_exec(void) { hostfd_close_on_exec(host.h_gate); }

@@ -163,6 +163,12 @@ int hostfd_guard_kept(int fd)
 	return n;
 }
 
+void hostfd_close_on_exec(int but)
+{
+	for (unsigned i = 0; i < nguarded; i++)
+		(void)sys_call3(SYS_fcntl, guarded[i], F_SETFD, guarded[i] == but ? 0 : FD_CLOEXEC);
+}
+
 void hostfd_prune(void)
 {
 	for (unsigned i = nguarded; i-- > 0;)

@@ -67,6 +67,16 @@ def dead_processes_frames_are_given_back():
     check(r["beyond_bytes"] == 0 and r["adopted"] == 0, "they did not find room:", r)
 
 
+def what_an_exec_leaves_is_given_back():
+    """The program lets the exec keep all descriptors that it finds. The connection to the family was once kept with them, so
+    all that the program before had stayed charged and promised."""
+    script = ("import fcntl, os, sys\nmemory = bytearray(b'x') * (10 << 20)\n"
+              "for name in os.listdir('/proc/self/fd'):\n  try: fcntl.fcntl(int(name), fcntl.F_SETFD, 0)\n  except OSError: pass\n"
+              "os.execv(sys.argv[1], sys.argv[1:])\n")
+    r, _ = run(["-m", "24M"], [sys.executable, "-c", script, HELPER, "touch", "4000", "1"])
+    check(r["need_peak_bytes"] < 24 * MIB, "what was before the exec stays promised:", r["need_peak_bytes"])
+
+
 def forked_child_is_charged():
     """Parent and child write all of 100 MiB, which the fork shares. Uncharged, the kernel's copies burst the group."""
     group = limited.Cgroup.create((128 + 40) * MIB)
@@ -178,7 +188,7 @@ def counters():
         check(words in text, repr(words), "is not in", text)
 
 
-CASES = [the_pool_does_not_overdraw_the_budget, unmapped_memory_is_given_back, dead_processes_frames_are_given_back, forked_child_is_charged,
+CASES = [the_pool_does_not_overdraw_the_budget, unmapped_memory_is_given_back, dead_processes_frames_are_given_back, what_an_exec_leaves_is_given_back, forked_child_is_charged,
          what_the_kernel_held_comes_back, what_is_only_read_is_kept, counters]
 
 
