@@ -133,7 +133,7 @@ static int64_t change_watch(
 		};
 		return 0;
 	}
-	if (w == NULL)
+	if (w == NULL || w->w_file != f->f_serial) /* or of a file that was closed */
 		return -ENOENT;
 	if (op == 3) {
 		if (w->w_event.events & EPOLL_EXCLUSIVE)

@@ -162,6 +162,22 @@ static void a_new_file_is_not_the_one_that_was_closed(void)
 	close(e);
 }
 
+/* The watch of a file that was closed once passed for that of the new file: it was changed, and told nothing. */
+static void a_watch_of_a_closed_file_is_not_changed(void)
+{
+	int e = epoll_create1(0), p[2], before;
+
+	CHECK(pipe(p) == 0 && watch(e, EPOLL_CTL_ADD, p[0], EPOLLIN) == 0);
+	before = p[0];
+	CHECK(close(p[0]) == 0 && close(p[1]) == 0 && pipe(p) == 0 && p[0] == before);
+	CHECK(write(p[1], "x", 1) == 1 && fails(watch(e, EPOLL_CTL_MOD, p[0], EPOLLIN), ENOENT));
+	CHECK(fails(watch(e, EPOLL_CTL_DEL, p[0], 0), ENOENT));
+	CHECK(watch(e, EPOLL_CTL_ADD, p[0], EPOLLIN) == 0 && told(e) == EPOLLIN);
+	close(p[0]);
+	close(p[1]);
+	close(e);
+}
+
 const struct test edge_tests[] = {
 	T(an_edge_is_told_once, 1),
 	T(room_is_told_once, 1),
@@ -169,5 +185,6 @@ const struct test edge_tests[] = {
 	T(one_shot_needs_a_word_to_go_on, 1),
 	T(exclusive_watches_are_checked, 1),
 	T(a_new_file_is_not_the_one_that_was_closed, 1),
+	T(a_watch_of_a_closed_file_is_not_changed, 1),
 	{ NULL, NULL, 0 },
 };
