@@ -302,11 +302,11 @@ static int64_t socket_ioctl(struct file *f, unsigned cmd, uint64_t arg)
 	return copy_out(arg, &n, sizeof(n));
 }
 
-/* No more is received. Was there something? */
-static bool shut_reading(struct socket *s)
+/* Nothing more arrives. drop: what has arrived is freed. Returns whether there was anything. */
+static bool shut_reading(struct socket *s, bool drop)
 {
 	struct sockq *q = socket_queue(s, false);
-	bool unread = q != NULL && sockq_end_reading(q);
+	bool unread = q != NULL && sockq_end_reading(q, drop);
 
 	sockq_put(q);
 	return unread;
@@ -328,7 +328,7 @@ static void socket_close(struct file *f)
 	bool unread;
 
 	socket_forget_name(s);
-	unread = shut_reading(s);
+	unread = shut_reading(s, true);
 	shut_writing(s, unread || s->s_abrupt);
 	sockq_put(s->s_in);
 	sockq_put(s->s_out);
@@ -489,7 +489,7 @@ int64_t sys_shutdown(const uint64_t *a)
 	if (err == 0 && s->s_state == SOCKET_LISTENS && a[1] != 1)
 		socket_end_listening(s);
 	if (err == 0 && a[1] != 1)
-		(void)shut_reading(s);
+		(void)shut_reading(s, false);
 	if (err == 0 && a[1] != 0)
 		shut_writing(s, false);
 	file_put(f);

@@ -356,28 +356,39 @@ static int64_t accept_from(struct file *f, struct file **got)
 	return *got != NULL ? 0 : -EINVAL;
 }
 
+/* The address of the other end of a connection goes to the program, if it asks for it. */
+static int64_t tell_peer(const struct file *f, uint64_t name, uint64_t len)
+{
+	const struct sockname n = ((const struct socket *)f->f_data)->s_peer;
+
+	return name != 0 ? socket_name_out(&n, name, len) : 0;
+}
+
+/* The descriptor is taken first: without one, the connection stays in line. */
 int64_t sys_accept4(const uint64_t *a)
 {
+	struct files *fs = this_proc()->p_files;
 	struct file *got = NULL;
 	int64_t err;
 	struct file *f = socket_get(a[0], &err);
+	int fd = -EINVAL;
 
 	if (f == NULL)
 		return err;
-	err = (a[3] & ~(uint64_t)(O_NONBLOCK | O_CLOEXEC)) != 0 ? -EINVAL : accept_from(f, &got);
+	if ((a[3] & ~(uint64_t)(O_NONBLOCK | O_CLOEXEC)) == 0)
+		fd = fd_take(fs, 0);
+	err = fd < 0 ? fd : accept_from(f, &got);
 	file_put(f);
-	if (err != 0)
-		return err;
-	got->f_flags |= (unsigned)a[3] & O_NONBLOCK;
-	if (a[1] != 0) {
-		const struct sockname n = ((struct socket *)got->f_data)->s_peer;
-
-		if ((err = socket_name_out(&n, a[1], a[2])) != 0) {
+	if (err == 0) {
+		got->f_flags |= (unsigned)a[3] & O_NONBLOCK;
+		if ((err = tell_peer(got, a[1], a[2])) != 0) {
 			file_put(got);
-			return err;
+			got = NULL;
 		}
 	}
-	return fd_install(this_proc()->p_files, got, 0, (a[3] & O_CLOEXEC) != 0);
+	if (fd >= 0)
+		fd_fill(fs, fd, got, (a[3] & O_CLOEXEC) != 0);
+	return err != 0 ? err : fd;
 }
 int64_t sys_accept(const uint64_t *a)
 {

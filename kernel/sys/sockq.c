@@ -266,18 +266,21 @@ static void wake_queue(struct sockq *q)
 	spin_unlock(&sched_lock, irq);
 }
 
-bool sockq_end_reading(struct sockq *q)
+bool sockq_end_reading(struct sockq *q, bool drop)
 {
 	struct chunk *c;
+	bool unread;
 
 	mach_mutex_enter(&q->q_lock);
 	q->q_no_reader = true;
 	q->q_freed++;
-	c = take_all(q);
+	q->q_came++;
+	unread = q->q_first != NULL;
+	c = drop ? take_all(q) : NULL;
 	mach_mutex_exit(&q->q_lock);
 	free_chunks(c);
 	wake_queue(q);
-	return c != NULL;
+	return unread;
 }
 
 void sockq_end_writing(struct sockq *q, bool reset)

@@ -60,8 +60,11 @@ struct sockq *sockq_new(bool whole); /* NULL: no memory */
 void sockq_hold(struct sockq *);
 void sockq_put(
     struct sockq *); /* NULL: nothing; the last reference drops what is in it. May sleep. */
-/* Nothing is read from it any more: what is in it is dropped, senders are refused. Was there anything? May sleep. */
-bool sockq_end_reading(struct sockq *);
+/*
+ * Senders are refused from now on. Receivers still get what is in the queue, then the end. drop: there are no receivers any more, so what is
+ * in the queue is freed. Returns whether there was anything. May sleep.
+ */
+bool sockq_end_reading(struct sockq *, bool drop);
 /* Nothing more will be sent; reset: for the reason that the receiver is told of. */
 void sockq_end_writing(struct sockq *, bool reset);
 /* Is there a reset of which the receiver was not told? It is, by the caller. */

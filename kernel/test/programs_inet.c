@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -496,6 +497,52 @@ static void no_way_leads_elsewhere(void)
 	close(u);
 }
 
+/* What had arrived before was once lost. */
+static void the_end_of_reading_loses_nothing(void)
+{
+	static const int types[] = { SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM };
+	char b[8];
+	int s[2];
+
+	for (int i = 0; i < 3; i++) {
+		CHECK(socketpair(AF_UNIX, types[i], 0, s) == 0 && write(s[0], "abc", 3) == 3);
+		CHECK(shutdown(s[1], SHUT_RD) == 0 && (events_of(s[1]) & POLLIN));
+		CHECK(recv(s[1], b, 2, MSG_PEEK) == 2 && read(s[1], b, sizeof(b)) == 3);
+		if (types[i] != SOCK_DGRAM) {
+			CHECK(read(s[1], b, sizeof(b)) == 0);
+			CHECK(fails(send(s[0], "x", 1, MSG_NOSIGNAL), EPIPE));
+		}
+		close(s[0]);
+		close(s[1]);
+	}
+	new_stream(s);
+	CHECK(write(s[0], "abc", 3) == 3 && (wait_for(s[1], POLLIN) & POLLIN));
+	CHECK(shutdown(s[1], SHUT_RD) == 0 && read(s[1], b, 2) == 2);
+	close(s[1]);
+	CHECK(wait_for(s[0], POLLERR) & POLLERR); /* a byte is left unread */
+	close(s[0]);
+}
+
+/* A connection for which there was no descriptor was once closed. */
+static void without_a_descriptor_a_connection_waits(void)
+{
+	unsigned port;
+	int l = new_listener(&port), c = socket(AF_INET, SOCK_STREAM, 0), a;
+	struct rlimit all, few;
+	char b;
+
+	CHECK(connect_to(c, "127.0.0.1", port) == 0 && getrlimit(RLIMIT_NOFILE, &all) == 0);
+	few = all;
+	few.rlim_cur = (rlim_t)c + 1;
+	CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	CHECK(fails(accept(l, NULL, NULL), EMFILE) && (events_of(l) & POLLIN));
+	CHECK(setrlimit(RLIMIT_NOFILE, &all) == 0 && (a = accept(l, NULL, NULL)) >= 0);
+	CHECK(write(c, "x", 1) == 1 && read(a, &b, 1) == 1 && b == 'x');
+	close(a);
+	close(c);
+	close(l);
+}
+
 const struct test inet_tests[] = {
 	T(a_connection_has_two_names, 1),
 	T(a_port_belongs_to_one_socket, 1),
@@ -510,6 +557,8 @@ const struct test inet_tests[] = {
 	T(options_are_kept, 1),
 	T(kinds_of_sockets_are_checked, 1),
 	T(much_goes_round_on_loopback, 1),
+	T(the_end_of_reading_loses_nothing, 1),
+	T(without_a_descriptor_a_connection_waits, 1),
 	T(no_way_leads_elsewhere, 0),
 	{ NULL, NULL, 0 },
 };
