@@ -40,7 +40,7 @@ static int64_t find_out(struct socket *s, const struct sockname *to, struct sock
 	if (to != NULL && s->s_type != SOCK_DGRAM && s->s_family != AF_INET)
 		return s->s_state == SOCKET_CONNECTED ? -EISCONN : -EOPNOTSUPP;
 	if (to != NULL && s->s_type == SOCK_DGRAM)
-		return socket_find_queue(to, s->s_type, q);
+		return socket_find_queue(s, to, q);
 	if ((*q = socket_queue(s, true)) == NULL && s->s_family == AF_INET)
 		return -EPIPE;
 	if (*q == NULL)

@@ -99,8 +99,11 @@ int socket_find_node(const struct sockname *, struct inode **);
 /* The socket that has a name. node: the file of the name; NULL: the name is abstract. names_lock held. */
 struct socket *socket_find_bound(const struct sockname *, const struct inode *node);
 extern struct waitq connect_queue; /* connects that found a line full */
-/* The queue to which datagrams for a name go: a reference. -ECONNREFUSED, -EPROTOTYPE, or why there is no such name. */
-int64_t socket_find_queue(const struct sockname *, unsigned type, struct sockq **);
+/*
+ * The queue to which datagrams of the socket for a name go: a reference. -ECONNREFUSED, -EPROTOTYPE, -EPERM (the name's socket is connected to
+ * another), or why there is no such name.
+ */
+int64_t socket_find_queue(const struct socket *, const struct sockname *, struct sockq **);
 /* A name of the program's, for a socket of that family. -EINVAL, -EFAULT; AF_INET: -EAFNOSUPPORT. */
 int socket_name_in(const struct file *, uint64_t from, uint64_t len, struct sockname *);
 int unix_name_in(uint64_t from, uint64_t len, struct sockname *);

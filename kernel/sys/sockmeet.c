@@ -201,7 +201,7 @@ static int64_t connect_socket(struct file *f, struct sockname *n, const struct i
 static int64_t aim_datagrams(struct socket *s, const struct sockname *n)
 {
 	struct sockq *to = NULL, *old;
-	int64_t err = n->n_family == 0 ? 0 : socket_find_queue(n, s->s_type, &to);
+	int64_t err = n->n_family == 0 ? 0 : socket_find_queue(s, n, &to);
 
 	if (err != 0)
 		return err;

@@ -216,20 +216,22 @@ int socket_find_node(const struct sockname *n, struct inode **ip)
 	return err;
 }
 
-/* names_lock held. */
+/* A datagram socket that is connected hears no other. names_lock held. */
 static int64_t queue_of_name(
-    const struct sockname *n, const struct inode *node, unsigned type, struct sockq **q)
+    const struct socket *s, const struct sockname *n, const struct inode *node, struct sockq **q)
 {
 	struct socket *to = socket_find_bound(n, node);
 
 	if (to == NULL)
 		return -ECONNREFUSED;
-	if (to->s_type != type)
+	if (to->s_type != s->s_type)
 		return -EPROTOTYPE;
+	if (to->s_out != NULL && to->s_out != s->s_in)
+		return -EPERM;
 	return (*q = socket_queue(to, false)) != NULL ? 0 : -ECONNREFUSED;
 }
 
-int64_t socket_find_queue(const struct sockname *n, unsigned type, struct sockq **q)
+int64_t socket_find_queue(const struct socket *s, const struct sockname *n, struct sockq **q)
 {
 	struct inode *node;
 	int64_t err = socket_find_node(n, &node);
@@ -237,7 +239,7 @@ int64_t socket_find_queue(const struct sockname *n, unsigned type, struct sockq 
 	if (err != 0)
 		return err;
 	mach_mutex_enter(&names_lock);
-	err = queue_of_name(n, node, type, q);
+	err = queue_of_name(s, n, node, q);
 	mach_mutex_exit(&names_lock);
 	inode_put(node);
 	return err;

@@ -202,6 +202,28 @@ static void datagrams_go_by_name(void)
 	unlink("/tmp/two");
 }
 
+/* Any socket could once send to one that was connected to another. */
+static void a_connected_datagram_socket_hears_no_other(void)
+{
+	struct sockaddr_un one, two;
+	int a = socket(AF_UNIX, SOCK_DGRAM, 0), b = socket(AF_UNIX, SOCK_DGRAM, 0);
+	int c = socket(AF_UNIX, SOCK_DGRAM, 0);
+	socklen_t n = address(&one, "@hears"), m = address(&two, "@heard");
+	char x[4];
+
+	CHECK(bind(a, (void *)&one, n) == 0 && bind(b, (void *)&two, m) == 0);
+	CHECK(connect(a, (void *)&two, m) == 0);
+	CHECK(fails(sendto(c, "c", 1, 0, (void *)&one, n), EPERM));
+	CHECK(fails(connect(c, (void *)&one, n), EPERM));
+	CHECK(sendto(b, "b", 1, 0, (void *)&one, n) == 1);
+	CHECK(recv(a, x, sizeof(x), MSG_DONTWAIT) == 1 && x[0] == 'b');
+	CHECK(connect(a, &(struct sockaddr){ .sa_family = AF_UNSPEC }, 2) == 0);
+	CHECK(sendto(c, "c", 1, 0, (void *)&one, n) == 1);
+	close(a);
+	close(b);
+	close(c);
+}
+
 static void packets_are_connected(void)
 {
 	struct sockaddr_un un;
@@ -325,6 +347,7 @@ const struct test socket_tests[] = {
 	T(sockets_are_nested, 1),
 	T(datagrams_stay_whole, 1),
 	T(datagrams_go_by_name, 1),
+	T(a_connected_datagram_socket_hears_no_other, 1),
 	T(packets_are_connected, 1),
 	T(streams_are_looked_at, 1),
 	T(senders_are_told, 1),
