@@ -434,7 +434,8 @@ def main():
         passed += ok
         failed += not ok
         if not ok:
-            print(text[-4000:])
+            # a program's own words on what failed may stand far before the end
+            print(''.join(re.findall(r'^(?:FAILED|programs: ).*\n', text[:-4000], re.M)) + text[-4000:])
     print('%d passed, %d failed' % (passed, failed))
     return 1 if failed else 0
 
