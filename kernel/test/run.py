@@ -243,6 +243,12 @@ def test_a_cpu_that_starts_late_is_counted(m):
     return status == 0 and said(text) == '3\n', text
 
 
+def test_a_cpu_that_enters_where_the_first_did_is_counted(m):
+    # such a CPU once booted the machine a second time, on the stack of the first
+    status, text = m.boot(16, 'cpus.astray=1 init=/bin/busybox arg0=nproc', cpus=4)
+    return status == 0 and said(text) == '4\n', text
+
+
 def test_a_woken_thread_runs_at_once(m):
     # a thread that ended had told so before it left the space: the thread that executed a program freed the space first
     return programs_pass(m, 24, tests_of('race'), 'sched.eager=1', silence=60)
@@ -414,7 +420,8 @@ def test_more_debian_programs(m):
 
 
 # the native programs are of the same release; the registers of one architecture; a CPU of one architecture
-ONLY = {'more_debian_programs': 'x86_64', 'the_loader_finds_avx2': 'x86_64', 'bits_set_by_trap': 'riscv64'}
+ONLY = {'more_debian_programs': 'x86_64', 'the_loader_finds_avx2': 'x86_64', 'bits_set_by_trap': 'riscv64',
+        'a_cpu_that_enters_where_the_first_did_is_counted': 'riscv64'}
 
 
 def main():

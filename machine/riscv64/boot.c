@@ -33,11 +33,13 @@
 
 extern char user_code[], boot_stack_end[];
 void trap_entry(void);
+void start(void);
 void ap_entry(void);
 
 struct cpu cpus[ARCH_MAXCPUS] __attribute__((aligned(64)));
 struct devices devices;
 uint64_t ap_satp, satp_mode;
+struct cpu *ap_cpu; /* the CPU that is being started */
 static unsigned ncpus_found = 1;
 static _Atomic unsigned ncpus_up = 1; /* the boot CPU counts; the others read */
 
@@ -364,14 +366,17 @@ void ap_main(struct cpu *c)
 static bool start_cpu(unsigned i)
 {
 	struct cpu *c = &cpus[i];
+	void (*entry)(void);
 	vaddr_t stack;
 
 	if (!stack_alloc(&stack))
 		return false;
 	c->cpu_kstack = stack + STACK_BYTES;
 	ap_satp = csr_read("satp");
-	if (call_firmware(SBI_HSM, 0, c->cpu_hart, image_pa((const void *)(uintptr_t)ap_entry),
-		(uint64_t)(uintptr_t)c) != 0) {
+	__atomic_store_n(&ap_cpu, c, __ATOMIC_SEQ_CST);
+	entry = cmdline_number("cpus.astray", 0) != 0 ? start : ap_entry;
+	if (call_firmware(SBI_HSM, 0, c->cpu_hart, image_pa((const void *)(uintptr_t)entry), 0) !=
+	    0) {
 		kprintf("cpu %u: the firmware does not start it\n", i);
 		stack_free(stack);
 		return false;

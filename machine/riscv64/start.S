@@ -6,7 +6,9 @@
  * tree. The boot table maps, by 1 GiB pages, memory where it is, the image where it is linked, and the first 4 GiB of physical
  * addresses at the direct map. boot.c replaces the table by one that is writable or executable, never both.
  *
- * Another CPU enters ap_entry the same way (SBI HSM); a1 is its struct cpu. The final root is in ap_satp.
+ * Another CPU enters ap_entry the same way (SBI HSM), or start: OpenSBI before 1.3 marks the hart as to be started before it
+ * notes where, so a hart that looks in between enters where the boot CPU did, with its a1. So what it needs is not in a
+ * register: its struct cpu is in ap_cpu, and the final root in ap_satp. One CPU is started at a time.
  */
 #define LEAF_X 0xcf /* D A X W R V */
 #define LEAF 0xc7
@@ -16,6 +18,10 @@
 	.globl start
 start:
 	csrw sie, zero
+	fence
+	la t0, ap_cpu
+	ld t0, (t0)
+	bnez t0, ap_entry
 	la sp, boot_root
 	li t0, LEAF_X | (0x80000000 >> 12 << 10)
 	sd t0, 2 * 8(sp)
@@ -63,7 +69,8 @@ start_high:
 	unimp
 
 ap_high:
-	mv tp, a1
+	la tp, ap_cpu
+	ld tp, (tp)
 	la t0, ap_satp
 	ld t0, (t0)
 	csrw satp, t0

@@ -93,9 +93,16 @@ def small_disk(mib):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody has, nor the port 10000 above it: there a Redis that is part of a cluster listens for the others."""
+    while True:
+        with socket.socket() as s, socket.socket() as bus:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+            try:
+                bus.bind(("127.0.0.1", port + 10000))
+                return port
+            except (OSError, OverflowError):
+                pass        # taken, or no port
 
 
 def have(*programs):
