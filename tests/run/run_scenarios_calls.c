@@ -610,6 +610,13 @@ static int break_by_prctl(void)
 	return 0;
 }
 
+/* The filter holds for this process from now on. */
+static void install_filter(const struct sock_fprog *prog)
+{
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prog) == 0);
+}
+
 /*
  * A filter kills a process that makes calls which only the runtime makes: programs are executed all
  * the same.
@@ -627,8 +634,7 @@ static int filtered_exec(void *arg)
 	struct rlimit rl;
 
 	(void)arg;
-	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
+	install_filter(&prog);
 	EXPECT(getrlimit(RLIMIT_AS, &rl) == 0);
 	(void)execl("/bin/sh", "sh", "-c", "exit 5", NULL);
 	return 1;
@@ -646,11 +652,13 @@ struct refusal {
 	unsigned call, answer;
 };
 
-/* A program is executed behind a filter that is set first, among filters that allow all. */
-static int refused_exec(void *arg)
+#define REFUSAL_LENGTH 6
+
+/* The filter that answers so; all other calls are allowed, by its last instruction. */
+static struct sock_fprog filter_that_refuses(
+    const struct refusal *f, struct sock_filter code[REFUSAL_LENGTH])
 {
-	const struct refusal *f = arg;
-	struct sock_filter code[] = {
+	const struct sock_filter filter[REFUSAL_LENGTH] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -658,12 +666,21 @@ static int refused_exec(void *arg)
 		BPF_STMT(BPF_RET | BPF_K, f->answer),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog prog = { sizeof code / sizeof *code, code }, all = { 1, code + 5 };
 
-	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0);
+	memcpy(code, filter, sizeof filter);
+	return (struct sock_fprog){ REFUSAL_LENGTH, code };
+}
+
+/* A program is executed behind a filter that is set first, among filters that allow all. */
+static int refused_exec(void *arg)
+{
+	struct sock_filter code[REFUSAL_LENGTH];
+	struct sock_fprog prog = filter_that_refuses(arg, code),
+			  all = { 1, code + REFUSAL_LENGTH - 1 };
+
+	install_filter(&all);
 	EXPECT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) == 0);
-	EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0);
+	install_filter(&all);
 	(void)execl("/bin/sh", "sh", "-c", "/bin/true && exit 5", NULL);
 	return 1;
 }
@@ -716,12 +733,12 @@ static void exec_with_bad_lists(void)
 /* Bad addresses are errors behind a filter, too: once they ended the process. */
 static int bad_behind_filter(void *arg)
 {
-	struct sock_filter code[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
-	struct sock_fprog prog = { 1, code }, wild = { 1, (struct sock_filter *)8 };
+	struct sock_filter code[REFUSAL_LENGTH];
+	struct sock_fprog prog = filter_that_refuses(arg, code),
+			  wild = { 1, (struct sock_filter *)8 };
 	struct rlimit rl;
 
-	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, arg != NULL ? arg : &prog) == 0);
+	install_filter(&prog);
 	exec_with_bad_lists();
 	for (int i = 0; i < 3; i++) {
 		static const int what[] = { RLIMIT_AS, RLIMIT_NOFILE, RLIMIT_CORE };
@@ -743,16 +760,11 @@ static int bad_behind_filter(void *arg)
 
 static int bad_addresses_behind_a_filter(void)
 {
-	struct sock_filter refused[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = { sizeof refused / sizeof *refused, refused };
+	struct refusal f = { SYS_process_vm_readv, SECCOMP_RET_ALLOW };
 
-	report_child("a filter that permits all", bad_behind_filter, NULL);
-	report_child("a filter that refuses the runtime's question", bad_behind_filter, &prog);
+	report_child("a filter that permits all", bad_behind_filter, &f);
+	f.answer = SECCOMP_RET_ERRNO | EPERM;
+	report_child("a filter that refuses the runtime's question", bad_behind_filter, &f);
 	return 0;
 }
 
@@ -772,8 +784,7 @@ static int second_filter(void *arg)
 	struct sock_fprog first = { 5, few }, second = { 1, few + 4 };
 
 	(void)arg;
-	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &first) == 0);
+	install_filter(&first);
 	_exit(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &second) == 0 ? 6 : 7);
 }
 

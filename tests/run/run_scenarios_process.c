@@ -559,14 +559,12 @@ static int close_all(void)
  */
 static int closed_by_the_exec(void)
 {
-	char *const again[] = { strdup(self), (char *)"-b", (char *)"10", (char *)"munmap", NULL };
-
 	for (int fd = 3; fd < 5000; fd++)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	use_all("by a child's exec");
 	(void)fflush(stdout);
 	if (access(self, X_OK) == 0)
-		execv(self, again);
+		execl(self, self, "-b", "10", "munmap", (char *)NULL);
 	return 0;
 }
 
