@@ -118,9 +118,10 @@ static int64_t change_watch(
     struct epoll *e, uint64_t op, int fd, struct file *f, const struct epoll_event *ev)
 {
 	struct watch **p = find_watch(e, fd), *w = *p;
+	bool watched = w != NULL && w->w_file == f->f_serial; /* not a file that was closed */
 
 	if (op == 1) {
-		if (w != NULL && w->w_file == f->f_serial)
+		if (watched)
 			return -EEXIST;
 		if (w == NULL) {
 			if ((w = kzalloc(sizeof(*w))) == NULL)
@@ -133,7 +134,7 @@ static int64_t change_watch(
 		};
 		return 0;
 	}
-	if (w == NULL || w->w_file != f->f_serial) /* or of a file that was closed */
+	if (!watched)
 		return -ENOENT;
 	if (op == 3) {
 		if (w->w_event.events & EPOLL_EXCLUSIVE)

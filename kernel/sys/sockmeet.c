@@ -364,7 +364,7 @@ static int64_t tell_peer(const struct file *f, uint64_t name, uint64_t len)
 	return name != 0 ? socket_name_out(&n, name, len) : 0;
 }
 
-/* The descriptor is taken first: without one, the connection stays in line. */
+/* The call takes a descriptor before a connection: if there is none, the connection stays in line. */
 int64_t sys_accept4(const uint64_t *a)
 {
 	struct files *fs = this_proc()->p_files;

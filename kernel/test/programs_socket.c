@@ -202,7 +202,7 @@ static void datagrams_go_by_name(void)
 	unlink("/tmp/two");
 }
 
-/* Any socket could once send to one that was connected to another. */
+/* A datagram socket once received from every sender, also while it was connected to one of them. */
 static void a_connected_datagram_socket_hears_no_other(void)
 {
 	struct sockaddr_un one, two;

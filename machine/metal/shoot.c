@@ -50,10 +50,11 @@ void load_delay(void)
 
 void spoil_root(struct hat *hat)
 {
+	if (!load_slowly || hat->h_kernel)
+		return;
 	char *root = mach_frame_kva(&the_machine, hat_root(hat));
 
-	if (load_slowly && !hat->h_kernel)
-		memset(root + VM_PAGESIZE / 2, 0, VM_PAGESIZE / 2);
+	memset(root + VM_PAGESIZE / 2, 0, VM_PAGESIZE / 2);
 }
 
 /*
